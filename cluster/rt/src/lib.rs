@@ -1,0 +1,1 @@
+//! The swappable layer: network, time, tasks, randomness and disk, real and simulated.

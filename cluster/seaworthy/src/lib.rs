@@ -1,0 +1,1 @@
+//! Seaworthy: the roles of the orchestrator wired into a process.

@@ -1,0 +1,1 @@
+//! Schedules drawn from a seed.

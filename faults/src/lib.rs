@@ -1,0 +1,230 @@
+//! Faults as values: what, where, from when, for how long; and the schedules drawn from a seed.
+//!
+//! A [`Schedule`] is drawn before the trial and kept in its record, so that it can be edited, shrunk and replayed
+//! without shifting any other random choice. The same values drive the simulator and real processes: this crate knows
+//! neither.
+//!
+//! ```text
+//! seed -> draw(swarm, seed) -> Schedule { faults } -> sim applies each at its time -> record: what really struck
+//! ```
+//!
+//! Times are nanoseconds of true time since the trial began.
+
+use serde::{Deserialize, Serialize};
+
+mod draw;
+pub use draw::{Swarm, draw};
+
+/// True time since the trial began, in nanoseconds.
+pub type Ns = u64;
+
+/// Everything that is to go wrong in a trial, in order of time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// In order of `at`; their ids are unique and survive editing.
+    pub faults: Vec<Fault>,
+}
+
+/// One fault: it strikes when its trigger comes, lasts `for_ns`, and is then healed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Names this fault in logs, records and shrunk schedules.
+    pub id: u32,
+    /// How reports count it. Says no more than `what` does, given the size of the cluster.
+    pub kind: Kind,
+    /// When it strikes.
+    pub when: When,
+    /// How long until it is healed. For a kill or a power loss: until the process is started again.
+    pub for_ns: Ns,
+    /// What goes wrong, and where.
+    pub what: What,
+}
+
+/// When a fault strikes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum When {
+    /// At this time.
+    At(Ns),
+    /// `delay_ns` after the first time, from `from` on, that a member says the mark `mark`. The member that said it is
+    /// what [`Target::Marked`] means.
+    Marked {
+        /// Not before this time.
+        from: Ns,
+        /// Text of the mark.
+        mark: String,
+        /// From the mark to the strike.
+        delay_ns: Ns,
+    },
+}
+
+/// Which hosts a fault is aimed at; resolved when it strikes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Target {
+    /// The store's member with this number, counted from 0.
+    Member(u32),
+    /// Several members.
+    Members(Vec<u32>),
+    /// Whichever member last said that it leads; member 0 if none has.
+    Leader,
+    /// The member after the leader in order of number, so never the leader itself.
+    Follower,
+    /// The member that said the mark of [`When::Marked`]; member 0 without such a mark.
+    Marked,
+    /// The client host with this number, counted from 0.
+    Client(u32),
+}
+
+/// Shape of a partition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Cut {
+    /// The targets and all others hear nothing of each other, clients included.
+    Symmetric,
+    /// What the targets say is lost; they hear everything.
+    Outbound,
+    /// What is said to the targets is lost; they are heard.
+    Inbound,
+    /// The members fall into two halves that both hear the target but not each other.
+    Bridge,
+}
+
+/// What an affected disk does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum DiskFault {
+    /// Each write fails with EIO with this probability, in thousandths.
+    WriteErrors(u32),
+    /// Each sync fails with EIO with this probability, in thousandths; what it should have made durable never is.
+    SyncErrors(u32),
+    /// Each read fails with EIO with this probability, in thousandths.
+    ReadErrors(u32),
+    /// No operation completes until the fault is healed.
+    Stall,
+    /// Every operation takes this many times as long.
+    Slow(u32),
+    /// Nothing that needs new space succeeds.
+    Full,
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum What {
+    /// The network falls apart.
+    Partition {
+        /// One side of it.
+        side: Target,
+        /// How.
+        cut: Cut,
+    },
+    /// Packets on all links from and to the target are lost with this probability, in thousandths.
+    Loss {
+        /// Whose links.
+        target: Target,
+        /// Probability per packet, in thousandths.
+        permille: u32,
+    },
+    /// All links from and to the target take longer.
+    Delay {
+        /// Whose links.
+        target: Target,
+        /// Added to each packet's way.
+        delay_ns: Ns,
+        /// Added at random on top, up to this.
+        jitter_ns: Ns,
+    },
+    /// What enters the links from the target waits there and comes out all at once.
+    Hold {
+        /// Whose links.
+        target: Target,
+    },
+    /// The process is killed; its host and what it wrote live on. It is started again at the fault's end.
+    Kill {
+        /// Whose process.
+        target: Target,
+    },
+    /// The host loses power: unsynced writes are lost, torn or reordered. Power is back at the fault's end.
+    PowerLoss {
+        /// Which hosts.
+        target: Target,
+    },
+    /// The process is stopped and continued at the fault's end; its host's kernel goes on answering.
+    Pause {
+        /// Whose process.
+        target: Target,
+    },
+    /// The wall clock is wrong by this much until the fault's end.
+    ClockOffset {
+        /// Whose clock.
+        target: Target,
+        /// Nanoseconds ahead (or behind, if negative).
+        offset_ns: i64,
+    },
+    /// Both clocks run at this rate until the fault's end, in thousandths of true time.
+    ClockDrift {
+        /// Whose clocks.
+        target: Target,
+        /// 1000 is true time.
+        permille: u32,
+    },
+    /// The wall clock steps forth and back every `every_ns` until the fault's end.
+    ClockSteps {
+        /// Whose clock.
+        target: Target,
+        /// Size of a step.
+        step_ns: i64,
+        /// From step to step.
+        every_ns: Ns,
+    },
+    /// Both clocks stand still until the fault's end, and with them every timer.
+    ClockFreeze {
+        /// Whose clocks.
+        target: Target,
+    },
+    /// The disk misbehaves.
+    Disk {
+        /// Whose disk.
+        target: Target,
+        /// How.
+        fault: DiskFault,
+    },
+}
+
+/// The kinds that schedules switch on and off and that reports count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// [`Cut::Symmetric`] around one member.
+    PartitionOne,
+    /// [`Cut::Symmetric`] around a minority that is not one member alone, or around clients with members.
+    PartitionMinority,
+    /// [`Cut::Symmetric`] such that the side without clients is a majority, or no majority is left.
+    PartitionMajority,
+    /// [`Cut::Outbound`] or [`Cut::Inbound`].
+    PartitionOneWay,
+    /// [`Cut::Bridge`].
+    PartitionBridge,
+    /// [`What::Loss`].
+    LinkLoss,
+    /// [`What::Delay`].
+    LinkDelay,
+    /// [`What::Hold`].
+    LinkHold,
+    /// [`What::Kill`].
+    Kill,
+    /// [`What::PowerLoss`].
+    PowerLoss,
+    /// [`What::Pause`].
+    Pause,
+    /// [`What::ClockOffset`].
+    ClockOffset,
+    /// [`What::ClockDrift`].
+    ClockDrift,
+    /// [`What::ClockSteps`].
+    ClockSteps,
+    /// [`What::ClockFreeze`].
+    ClockFreeze,
+    /// [`DiskFault::WriteErrors`], [`DiskFault::SyncErrors`], [`DiskFault::ReadErrors`].
+    DiskError,
+    /// [`DiskFault::Stall`], [`DiskFault::Slow`].
+    DiskStall,
+    /// [`DiskFault::Full`].
+    DiskFull,
+}

@@ -1,0 +1,1 @@
+//! The guarantees, checked over records.

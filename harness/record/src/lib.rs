@@ -1,0 +1,143 @@
+//! A trial's record as plain data: what was asked for, what was done and seen, and what was judged of it.
+//!
+//! ```text
+//! config + seed -> sim (or real processes) -> Record { schedule, strikes, operations, watches, observations }
+//!                                                  -> checkers -> verdicts -> reports
+//! ```
+//!
+//! Nothing here knows a product type: keys are text, times are nanoseconds since the trial began, and whoever writes a
+//! record translates into it. A record on disk is one JSON document that begins with its format version.
+
+use faults::{Ns, Schedule};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+mod file;
+mod guarantees;
+mod history;
+pub use file::{ReadError, read, write};
+pub use guarantees::{GUARANTEES, Guarantee, Guaranteed, Side};
+pub use history::*;
+
+/// Version of the record's form. A reader refuses every other one.
+pub const FORMAT: u32 = 1;
+
+/// One trial.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Hash of the sources that `seatrial` was built from; a record repeats only under the same.
+    pub build: String,
+    /// What was to be tried.
+    pub config: Config,
+    /// The trial's seed: topology, workload and schedule come from it.
+    pub seed: u64,
+    /// Seed of the order in which ready tasks run.
+    pub executor_seed: u64,
+    /// What was to go wrong.
+    pub schedule: Schedule,
+    /// What went wrong.
+    pub strikes: Vec<Strike>,
+    /// What clients asked and were told, in order of invocation.
+    pub operations: Vec<Operation>,
+    /// What watchers were sent.
+    pub watches: Vec<Watch>,
+    /// What the harness saw of the members, in order of time.
+    pub observations: Vec<Observation>,
+    /// How often each mark was said.
+    pub marks: BTreeMap<String, u64>,
+    /// When the faults ended.
+    pub healed_ns: Ns,
+    /// When the trial ended.
+    pub ended_ns: Ns,
+    /// Hash of the whole event log.
+    pub log_hash: u64,
+    /// Hash of the event log so far, at the end of each simulated second.
+    pub checkpoints: Vec<u64>,
+    /// Panics of product code: where, and what it said. Each is a failure of its own.
+    pub panics: Vec<Panic>,
+    /// What was judged, in order of [`Guarantee`]. Empty until judged.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What a trial is made of, the seed apart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// Name of the scenario that this is a setting of.
+    pub scenario: String,
+    /// Members of the store.
+    pub members: u32,
+    /// Hosts with clients on them.
+    pub client_hosts: u32,
+    /// How long faults strike.
+    pub faults_ns: Ns,
+    /// How long everything is left in peace afterwards.
+    pub calm_ns: Ns,
+    /// Operations that all clients together aim at per simulated second.
+    pub rate: u32,
+    /// Distinct keys that they use.
+    pub keys: u32,
+    /// Whether faults strike at all.
+    pub faults: bool,
+}
+
+/// A fault that struck.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Strike {
+    /// The fault's id in the schedule.
+    pub fault: u32,
+    /// The fault's kind.
+    pub kind: faults::Kind,
+    /// From this time.
+    pub from_ns: Ns,
+    /// Until this time; what a restart or a healed network needs to recover is not in it.
+    pub until_ns: Ns,
+    /// Numbers of the members affected, resolved.
+    pub members: Vec<u32>,
+    /// Numbers of the client hosts affected, resolved.
+    pub clients: Vec<u32>,
+    /// Whether what it struck was at work: its target was up and had applied or served something in the second before.
+    pub busy: bool,
+    /// Members that cannot serve in a majority meanwhile: down, paused, frozen, drifting too far, without a disk.
+    /// Empty for a fault of links.
+    pub disabled: Vec<u32>,
+    /// Directed links between members that are cut or held or too slow meanwhile, as pairs `(from, to)`.
+    pub severed: Vec<(u32, u32)>,
+}
+
+/// Product code panicked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Panic {
+    /// When.
+    pub at_ns: Ns,
+    /// On which host.
+    pub host: String,
+    /// Its message and place.
+    pub message: String,
+}
+
+/// What was judged of one guarantee.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Which.
+    pub guarantee: Guarantee,
+    /// How often its condition was met, so that it could have failed. 0: vacuous.
+    pub tested: u64,
+    /// How it failed, in order of time; at most [`MAX_VIOLATIONS`].
+    pub violations: Vec<Violation>,
+    /// For a guarantee with a bound in time: the largest time seen.
+    pub largest_ns: Option<Ns>,
+}
+
+/// Violations kept per guarantee: the first tells what is wrong, and a record stays readable.
+pub const MAX_VIOLATIONS: usize = 16;
+
+/// One way in which a guarantee failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Violation {
+    /// When it showed.
+    pub at_ns: Ns,
+    /// What was seen and what should have been, with the operations' ids.
+    pub text: String,
+}

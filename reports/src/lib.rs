@@ -1,0 +1,1 @@
+//! A record in; a table, JSON out.

@@ -1,0 +1,1 @@
+//! What clients do during a trial, as data from a seed.
