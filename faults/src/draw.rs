@@ -1,1 +1,578 @@
 //! Schedules drawn from a seed.
+//!
+//! A swarm: each trial switches a random subset of the kinds on and draws how often each of them strikes, because a
+//! kind that is always on hides others. Beside strikes at random times there are aimed ones, which hit what random
+//! ones seldom hit: the leader, the voter that has just voted, a majority at once.
+//!
+//! **Invariant:** each kind draws from a stream of its own, so that editing one shifts no other
+//! (`leaving_a_kind_out_changes_no_other`).
+//! **Invariant:** equal arguments give equal schedules (`the_same_seed_gives_the_same_schedule`).
+//! **Invariant:** everything is healed when the time of faults is over
+//! (`schedules_are_sorted_with_unique_ids_and_end_in_time`).
+
+use crate::{Cut, DiskFault, Fault, Kind, Ns, Schedule, Target, What, When};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+/// Which kinds may strike in a trial, and how often.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Swarm {
+    /// Kinds to choose from.
+    pub kinds: Vec<Kind>,
+    /// Probability that a trial switches a kind on, in thousandths.
+    pub on_permille: u32,
+    /// A kind that is on strikes from once up to so often; an aimed attack of several faults counts as one.
+    pub most: u32,
+}
+
+impl Default for Swarm {
+    /// About half of the kinds, each one to three times: the 18 kinds then keep about a third of a minute disturbed,
+    /// and a cluster that recovers in seconds still answers most of what it is asked.
+    fn default() -> Self {
+        Self { kinds: Kind::ALL.to_vec(), on_permille: 450, most: 3 }
+    }
+}
+
+/// Draws what goes wrong in a trial of `members` members and `client_hosts` client hosts, all of it healed after
+/// `faults_ns`. Pure.
+///
+/// A fault that waits for a mark can strike late; whoever applies it must not let it strike when it would outlast
+/// `faults_ns`.
+pub fn draw(swarm: &Swarm, seed: u64, members: u32, client_hosts: u32, faults_ns: Ns) -> Schedule {
+    let mut faults = Vec::new();
+    for &kind in &swarm.kinds {
+        let mut draw = Draw {
+            random: Xoshiro256PlusPlus::seed_from_u64(stream_seed(seed, kind.name())),
+            kind,
+            members,
+            client_hosts,
+            faults_ns,
+            faults: Vec::new(),
+        };
+        if draw.chance(swarm.on_permille) {
+            let attacks = draw.between(1, u64::from(swarm.most.max(1)));
+            (0..attacks).for_each(|_| draw.attack());
+        }
+        faults.append(&mut draw.faults);
+    }
+    faults.sort_by_key(|fault| (fault.when.earliest(), fault.id));
+    Schedule { faults }
+}
+
+const MS: Ns = 1_000_000;
+const SECOND: Ns = 1_000_000_000;
+
+/// Faults of one kind have ids from `kind * IDS_PER_KIND` on, so that no kind's ids depend on another's draws.
+const IDS_PER_KIND: u32 = 1000;
+
+/// Nothing strikes earlier: the cluster elects its first leader and serves its first operations.
+const FIRST_STRIKE_NS: Ns = 2 * SECOND;
+
+/// Marks of product code at which a process is worth killing or unplugging: it has just said, or is about to say,
+/// something to a peer that it must still know afterwards.
+const MOMENTS: [&str; 4] = ["vote granted", "snapshot installed", "proposal forwarded", "candidate voted for itself"];
+
+/// One kind's faults while they are drawn.
+struct Draw {
+    random: Xoshiro256PlusPlus,
+    kind: Kind,
+    members: u32,
+    client_hosts: u32,
+    faults_ns: Ns,
+    faults: Vec<Fault>,
+}
+
+impl Draw {
+    /// Draws one attack of this kind: most are one fault, aimed ones a few that belong together.
+    fn attack(&mut self) {
+        match self.kind {
+            Kind::PartitionOne => self.partition_one(),
+            Kind::PartitionMinority => self.partition_minority(),
+            Kind::PartitionMajority => self.partition_majority(),
+            Kind::PartitionOneWay => self.partition_one_way(),
+            Kind::PartitionBridge => self.partition_bridge(),
+            Kind::LinkLoss => self.link_loss(),
+            Kind::LinkDelay => self.link_delay(),
+            Kind::LinkHold => self.link_hold(),
+            Kind::Kill => self.kill(),
+            Kind::PowerLoss => self.power_loss(),
+            Kind::Pause => self.pause(),
+            Kind::ClockOffset => self.clock_offset(),
+            Kind::ClockDrift => self.clock_drift(),
+            Kind::ClockSteps => self.clock_steps(),
+            Kind::ClockFreeze => self.clock_freeze(),
+            Kind::DiskError => self.disk_error(),
+            Kind::DiskStall => self.disk_stall(),
+            Kind::DiskFull => self.disk_full(),
+        }
+    }
+
+    fn partition_one(&mut self) {
+        let side = self.one_member();
+        let for_ns = self.duration();
+        self.at_any_time(for_ns, What::Partition { side, cut: Cut::Symmetric });
+    }
+
+    fn partition_minority(&mut self) {
+        let most = (self.members.max(1) - 1) / 2;
+        let side = if most >= 2 && self.chance(700) {
+            let size = self.between(2, u64::from(most)) as u32;
+            self.some_members(size)
+        } else {
+            self.client()
+        };
+        let for_ns = self.duration();
+        self.at_any_time(for_ns, What::Partition { side, cut: Cut::Symmetric });
+    }
+
+    fn partition_majority(&mut self) {
+        let size = self.between(u64::from(self.majority()), u64::from(self.members)) as u32;
+        let side = self.some_members(size);
+        let for_ns = self.outage();
+        self.at_any_time(for_ns, What::Partition { side, cut: Cut::Symmetric });
+    }
+
+    /// A leader that is heard but hears nothing keeps its followers from electing another, and one that hears but is
+    /// not heard goes on believing: both show only in time, so some last longer than the store may take to recover.
+    fn partition_one_way(&mut self) {
+        let cut = if self.chance(500) { Cut::Inbound } else { Cut::Outbound };
+        let (side, for_ns) = if self.chance(400) {
+            (Target::Leader, self.between(25 * SECOND, 40 * SECOND))
+        } else {
+            (self.one_member(), self.duration())
+        };
+        self.at_any_time(for_ns, What::Partition { side, cut });
+    }
+
+    fn partition_bridge(&mut self) {
+        let side = self.one_member();
+        let for_ns = if self.chance(250) { self.between(22 * SECOND, 32 * SECOND) } else { self.duration() };
+        self.at_any_time(for_ns, What::Partition { side, cut: Cut::Bridge });
+    }
+
+    fn link_loss(&mut self) {
+        let target = self.anyone();
+        // From an annoyance to a link on which TCP all but stops.
+        let permille = self.between(20, 500) as u32;
+        let for_ns = self.duration();
+        self.at_any_time(for_ns, What::Loss { target, permille });
+    }
+
+    fn link_delay(&mut self) {
+        let target = self.anyone();
+        // Most delays are those of a long way; some come near an election timeout.
+        let delay_ns = if self.chance(700) { self.between(MS, 60 * MS) } else { self.between(60 * MS, 800 * MS) };
+        let jitter_ns = self.between(0, delay_ns);
+        let for_ns = self.duration();
+        self.at_any_time(for_ns, What::Delay { target, delay_ns, jitter_ns });
+    }
+
+    fn link_hold(&mut self) {
+        let target = self.anyone();
+        let for_ns = self.duration();
+        self.at_any_time(for_ns, What::Hold { target });
+    }
+
+    fn kill(&mut self) {
+        match self.between(0, 9) {
+            0..=3 => self.kill_at_the_vote(),
+            4..=5 => self.restart_loop(),
+            6..=7 => {
+                let for_ns = self.restart_time();
+                self.at_any_time(for_ns, What::Kill { target: Target::Leader });
+            }
+            _ => {
+                let target = if self.chance(300) { self.several_members() } else { self.one_member() };
+                let for_ns = self.restart_time();
+                self.at_any_time(for_ns, What::Kill { target });
+            }
+        }
+    }
+
+    /// The leader dies, and whoever then votes dies as it votes and is back before the election is over: what it
+    /// promised must be on its disk. A second voter may meet the same fate.
+    fn kill_at_the_vote(&mut self) {
+        let leader_down = self.between(3 * SECOND, 8 * SECOND);
+        let at = self.time_for(leader_down);
+        if self.chance(700) {
+            self.push(When::At(at), leader_down, What::Kill { target: Target::Leader });
+        }
+        let mark = if self.chance(700) { MOMENTS[0] } else { self.pick(&MOMENTS) };
+        for _ in 0..self.between(1, 2) {
+            let delay_ns = self.between(0, 20 * MS);
+            let for_ns = self.between(2 * MS, 30 * MS);
+            let when = When::Marked { from: at, mark: mark.to_owned(), delay_ns };
+            self.push(when, for_ns, What::Kill { target: Target::Marked });
+        }
+    }
+
+    fn restart_loop(&mut self) {
+        let target = self.one_member();
+        let rounds = self.between(2, 5);
+        let period = self.between(300 * MS, 2 * SECOND);
+        let at = self.time_for(rounds * period);
+        for round in 0..rounds {
+            let for_ns = self.between(2 * MS, period / 2);
+            self.push(When::At(at + round * period), for_ns, What::Kill { target: target.clone() });
+        }
+    }
+
+    fn power_loss(&mut self) {
+        let for_ns = if self.chance(600) { self.between(5 * MS, 300 * MS) } else { self.restart_time() };
+        let target = match self.between(0, 9) {
+            0..=2 => Target::Members((0..self.members).collect()),
+            3..=4 => self.several_members(),
+            5 => {
+                let when = self.marked(for_ns);
+                return self.push(when, for_ns, What::PowerLoss { target: Target::Marked });
+            }
+            _ => self.one_member(),
+        };
+        self.at_any_time(for_ns, What::PowerLoss { target });
+    }
+
+    fn pause(&mut self) {
+        let (target, for_ns) = match self.between(0, 9) {
+            // Longer than an election: it wakes up believing that it leads.
+            0..=4 => (Target::Leader, self.between(2500 * MS, 8 * SECOND)),
+            5 => (Target::Leader, self.between(12 * SECOND, 25 * SECOND)),
+            6 => (self.several_members(), self.between(200 * MS, 3 * SECOND)),
+            _ => (self.one_member(), self.duration()),
+        };
+        self.at_any_time(for_ns, What::Pause { target });
+    }
+
+    fn clock_offset(&mut self) {
+        let target = self.one_member();
+        let size = self.between(MS, 3600 * SECOND) as i64;
+        let offset_ns = if self.chance(500) { size } else { -size };
+        let for_ns = self.duration();
+        self.at_any_time(for_ns, What::ClockOffset { target, offset_ns });
+    }
+
+    fn clock_drift(&mut self) {
+        let target = self.one_member();
+        // Mostly within the bound that leases are promised for; beyond it, everything else must hold all the same.
+        let permille = if self.chance(750) { self.between(900, 1100) } else { self.between(300, 3000) } as u32;
+        let for_ns = if self.chance(500) { self.between(10 * SECOND, 30 * SECOND) } else { self.duration() };
+        self.at_any_time(for_ns, What::ClockDrift { target, permille });
+    }
+
+    fn clock_steps(&mut self) {
+        let target = self.one_member();
+        let size = self.between(10 * MS, 30 * SECOND) as i64;
+        let step_ns = if self.chance(500) { size } else { -size };
+        let every_ns = self.between(50 * MS, 2 * SECOND);
+        let for_ns = self.duration();
+        self.at_any_time(for_ns, What::ClockSteps { target, step_ns, every_ns });
+    }
+
+    fn clock_freeze(&mut self) {
+        let target = self.one_member();
+        let for_ns = self.duration();
+        self.at_any_time(for_ns, What::ClockFreeze { target });
+    }
+
+    fn disk_error(&mut self) {
+        let target = self.one_member();
+        // Few, so that one hits in the middle of something, or many, so that nothing can begin.
+        let permille = if self.chance(600) { self.between(5, 100) } else { self.between(100, 1000) } as u32;
+        let fault = match self.between(0, 9) {
+            0..=3 => DiskFault::WriteErrors(permille),
+            4..=7 => DiskFault::SyncErrors(permille),
+            _ => DiskFault::ReadErrors(permille),
+        };
+        let for_ns = self.duration();
+        self.at_any_time(for_ns, What::Disk { target, fault });
+    }
+
+    fn disk_stall(&mut self) {
+        let target = self.one_member();
+        let (fault, for_ns) = if self.chance(600) {
+            (DiskFault::Stall, self.between(200 * MS, 6 * SECOND))
+        } else {
+            (DiskFault::Slow(self.between(5, 500) as u32), self.duration())
+        };
+        self.at_any_time(for_ns, What::Disk { target, fault });
+    }
+
+    fn disk_full(&mut self) {
+        let target = if self.chance(150) { self.several_members() } else { self.one_member() };
+        let for_ns = self.duration();
+        self.at_any_time(for_ns, What::Disk { target, fault: DiskFault::Full });
+    }
+
+    // What attacks are made of, from here on.
+
+    /// Most faults are short, and some outlast every timeout of the store and its clients.
+    fn duration(&mut self) -> Ns {
+        if self.chance(780) { self.between(200 * MS, 3 * SECOND) } else { self.between(5 * SECOND, 15 * SECOND) }
+    }
+
+    /// For faults that stop all service: long enough for elections, short enough that most operations succeed.
+    fn outage(&mut self) -> Ns {
+        if self.chance(800) { self.between(200 * MS, 3 * SECOND) } else { self.between(3 * SECOND, 7 * SECOND) }
+    }
+
+    /// How long a process that was killed stays down.
+    fn restart_time(&mut self) -> Ns {
+        match self.between(0, 3) {
+            0 => self.between(2 * MS, 30 * MS),
+            1 | 2 => self.between(30 * MS, 2 * SECOND),
+            _ => self.between(2 * SECOND, 8 * SECOND),
+        }
+    }
+
+    fn one_member(&mut self) -> Target {
+        match self.between(0, 9) {
+            0..=3 => Target::Leader,
+            4..=5 => Target::Follower,
+            _ => Target::Member(self.between(0, u64::from(self.members.max(1)) - 1) as u32),
+        }
+    }
+
+    fn client(&mut self) -> Target {
+        if self.client_hosts == 0 {
+            return self.one_member();
+        }
+        Target::Client(self.between(0, u64::from(self.client_hosts) - 1) as u32)
+    }
+
+    fn anyone(&mut self) -> Target {
+        if self.chance(200) { self.client() } else { self.one_member() }
+    }
+
+    /// A majority or more, so that the cluster must come back from what they have on disk.
+    fn several_members(&mut self) -> Target {
+        let size = self.between(u64::from(self.majority()), u64::from(self.members)) as u32;
+        self.some_members(size)
+    }
+
+    fn some_members(&mut self, size: u32) -> Target {
+        let mut left: Vec<u32> = (0..self.members).collect();
+        let mut chosen: Vec<u32> =
+            (0..size.min(self.members)).map(|_| left.remove(self.between(0, left.len() as u64 - 1) as usize)).collect();
+        chosen.sort_unstable();
+        Target::Members(chosen)
+    }
+
+    fn majority(&self) -> u32 {
+        self.members / 2 + 1
+    }
+
+    fn marked(&mut self, for_ns: Ns) -> When {
+        let delay_ns = self.between(0, 20 * MS);
+        When::Marked { from: self.time_for(for_ns), mark: self.pick(&MOMENTS).to_owned(), delay_ns }
+    }
+
+    /// A time at which something that lasts `for_ns` still ends in time, marks' delays included.
+    fn time_for(&mut self, for_ns: Ns) -> Ns {
+        let latest = self.faults_ns.saturating_sub(for_ns + 50 * MS);
+        self.between(FIRST_STRIKE_NS.min(latest), latest)
+    }
+
+    fn at_any_time(&mut self, for_ns: Ns, what: What) {
+        let for_ns = for_ns.min(self.faults_ns / 2);
+        let at = self.time_for(for_ns);
+        self.push(When::At(at), for_ns, what);
+    }
+
+    fn push(&mut self, when: When, for_ns: Ns, what: What) {
+        let room = self.faults_ns.saturating_sub(when.earliest());
+        if room == 0 {
+            // The time of faults is shorter than this attack.
+            return;
+        }
+        let id = self.kind as u32 * IDS_PER_KIND + self.faults.len() as u32;
+        self.faults.push(Fault { id, kind: self.kind, when, for_ns: for_ns.min(room), what });
+    }
+
+    fn chance(&mut self, permille: u32) -> bool {
+        self.between(0, 999) < u64::from(permille)
+    }
+
+    fn pick(&mut self, from: &[&'static str]) -> &'static str {
+        from[self.between(0, from.len() as u64 - 1) as usize]
+    }
+
+    /// From `low` up to and with `high`; `low` if there is nothing between. Uniform but for one part in 2^64 / range.
+    fn between(&mut self, low: u64, high: u64) -> u64 {
+        let width = u128::from(high.saturating_sub(low)) + 1;
+        low + ((u128::from(self.random.next_u64()) * width) >> 64) as u64
+    }
+}
+
+impl When {
+    /// The earliest time at which a fault with this trigger can strike.
+    pub fn earliest(&self) -> Ns {
+        match self {
+            When::At(at) => *at,
+            When::Marked { from, delay_ns, .. } => from + delay_ns,
+        }
+    }
+}
+
+impl Kind {
+    /// All of them, in order.
+    pub const ALL: [Kind; 18] = [
+        Kind::PartitionOne,
+        Kind::PartitionMinority,
+        Kind::PartitionMajority,
+        Kind::PartitionOneWay,
+        Kind::PartitionBridge,
+        Kind::LinkLoss,
+        Kind::LinkDelay,
+        Kind::LinkHold,
+        Kind::Kill,
+        Kind::PowerLoss,
+        Kind::Pause,
+        Kind::ClockOffset,
+        Kind::ClockDrift,
+        Kind::ClockSteps,
+        Kind::ClockFreeze,
+        Kind::DiskError,
+        Kind::DiskStall,
+        Kind::DiskFull,
+    ];
+
+    /// Its name in records, reports and streams of randomness.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::PartitionOne => "partition-one",
+            Kind::PartitionMinority => "partition-minority",
+            Kind::PartitionMajority => "partition-majority",
+            Kind::PartitionOneWay => "partition-one-way",
+            Kind::PartitionBridge => "partition-bridge",
+            Kind::LinkLoss => "link-loss",
+            Kind::LinkDelay => "link-delay",
+            Kind::LinkHold => "link-hold",
+            Kind::Kill => "kill",
+            Kind::PowerLoss => "power-loss",
+            Kind::Pause => "pause",
+            Kind::ClockOffset => "clock-offset",
+            Kind::ClockDrift => "clock-drift",
+            Kind::ClockSteps => "clock-steps",
+            Kind::ClockFreeze => "clock-freeze",
+            Kind::DiskError => "disk-error",
+            Kind::DiskStall => "disk-stall",
+            Kind::DiskFull => "disk-full",
+        }
+    }
+}
+
+/// Seed of the stream `name` in a trial: FNV-1a over the name, then splitmix64's finish, which spreads every bit.
+fn stream_seed(seed: u64, name: &str) -> u64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325 ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for byte in name.bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    const MINUTE: Ns = 60 * SECOND;
+
+    fn schedule(seed: u64) -> Schedule {
+        draw(&Swarm::default(), seed, 3, 2, MINUTE)
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_schedule() {
+        for seed in 0..50 {
+            assert_eq!(schedule(seed), schedule(seed));
+        }
+        assert_ne!(schedule(1), schedule(2));
+    }
+
+    #[test]
+    fn schedules_are_sorted_with_unique_ids_and_end_in_time() {
+        for (members, client_hosts) in [(1, 0), (3, 2), (5, 1)] {
+            for (seed, faults_ns) in (0..200).zip([MINUTE, 10 * SECOND, SECOND].into_iter().cycle()) {
+                let faults = draw(&Swarm::default(), seed, members, client_hosts, faults_ns).faults;
+                assert!(faults.is_sorted_by_key(|fault| fault.when.earliest()));
+                let ids: BTreeSet<u32> = faults.iter().map(|fault| fault.id).collect();
+                assert_eq!(ids.len(), faults.len(), "seed {seed}");
+                for fault in faults {
+                    assert!(fault.when.earliest() + fault.for_ns <= faults_ns, "seed {seed}: {fault:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn leaving_a_kind_out_changes_no_other() {
+        for seed in 0..50 {
+            let all = schedule(seed).faults;
+            for left_out in Kind::ALL {
+                let kinds = Kind::ALL.into_iter().filter(|kind| *kind != left_out).collect();
+                let fewer = draw(&Swarm { kinds, ..Swarm::default() }, seed, 3, 2, MINUTE).faults;
+                let expected: Vec<Fault> = all.iter().filter(|fault| fault.kind != left_out).cloned().collect();
+                assert_eq!(fewer, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn each_kind_is_drawn_often_enough_over_200_seeds() {
+        let mut drawn: BTreeMap<Kind, u32> = BTreeMap::new();
+        let mut at_fixed_times: BTreeMap<Kind, u32> = BTreeMap::new();
+        for fault in (0..200).flat_map(|seed| schedule(seed).faults) {
+            *drawn.entry(fault.kind).or_default() += 1;
+            *at_fixed_times.entry(fault.kind).or_default() += u32::from(matches!(fault.when, When::At(_)));
+        }
+        for kind in Kind::ALL {
+            let often = at_fixed_times.get(&kind).copied().unwrap_or_default();
+            assert!(often >= 60, "{}: {often} of {drawn:?}", kind.name());
+        }
+    }
+
+    #[test]
+    fn faults_are_of_the_kind_that_they_are_counted_as() {
+        for fault in (0..200).flat_map(|seed| draw(&Swarm::default(), seed, 5, 2, MINUTE).faults) {
+            let fits = match &fault.what {
+                What::Partition { side, cut } => match (cut, side) {
+                    (Cut::Bridge, _) => fault.kind == Kind::PartitionBridge,
+                    (Cut::Outbound | Cut::Inbound, _) => fault.kind == Kind::PartitionOneWay,
+                    (Cut::Symmetric, Target::Members(members)) if members.len() >= 3 => {
+                        fault.kind == Kind::PartitionMajority
+                    }
+                    (Cut::Symmetric, Target::Members(_) | Target::Client(_)) => fault.kind == Kind::PartitionMinority,
+                    (Cut::Symmetric, _) => fault.kind == Kind::PartitionOne,
+                },
+                What::Loss { .. } => fault.kind == Kind::LinkLoss,
+                What::Delay { .. } => fault.kind == Kind::LinkDelay,
+                What::Hold { .. } => fault.kind == Kind::LinkHold,
+                What::Kill { .. } => fault.kind == Kind::Kill,
+                What::PowerLoss { .. } => fault.kind == Kind::PowerLoss,
+                What::Pause { .. } => fault.kind == Kind::Pause,
+                What::ClockOffset { .. } => fault.kind == Kind::ClockOffset,
+                What::ClockDrift { .. } => fault.kind == Kind::ClockDrift,
+                What::ClockSteps { .. } => fault.kind == Kind::ClockSteps,
+                What::ClockFreeze { .. } => fault.kind == Kind::ClockFreeze,
+                What::Disk { fault: disk, .. } => match disk {
+                    DiskFault::WriteErrors(_) | DiskFault::SyncErrors(_) | DiskFault::ReadErrors(_) => {
+                        fault.kind == Kind::DiskError
+                    }
+                    DiskFault::Stall | DiskFault::Slow(_) => fault.kind == Kind::DiskStall,
+                    DiskFault::Full => fault.kind == Kind::DiskFull,
+                },
+            };
+            assert!(fits, "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn no_two_kinds_share_a_stream_and_none_depends_on_build_or_machine() {
+        let seeds: BTreeSet<u64> = Kind::ALL.iter().map(|kind| stream_seed(7, kind.name())).collect();
+        assert_eq!(seeds.len(), Kind::ALL.len());
+        assert_eq!(stream_seed(7, "kill"), 11_737_647_223_879_278_953);
+        let first = schedule(7).faults.first().map(|fault| (fault.id, fault.when.earliest()));
+        assert_eq!(first, Some((6002, 2_994_075_808)));
+    }
+}

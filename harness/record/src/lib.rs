@@ -16,7 +16,7 @@ mod file;
 mod guarantees;
 mod history;
 pub use file::{ReadError, read, write};
-pub use guarantees::{GUARANTEES, Guarantee, Guaranteed, Side};
+pub use guarantees::{ELECTION_NS, GUARANTEES, Guarantee, Guaranteed, PROGRESS_NS, Side};
 pub use history::*;
 
 /// Version of the record's form. A reader refuses every other one.

@@ -1,2 +1,72 @@
-//! The testbed's command line.
-fn main() {}
+//! The testbed's command line: `cargo trial`.
+//!
+//! ```text
+//! run -> pool of workers -> sim, checkers -> reports        replay, determinism, bench: one trial at a time
+//! mutants -> mirror, patch, cargo -> `run` of the planted build        real -> processes -> checkers -> reports
+//! ```
+
+#[cfg(not(madsim))]
+// The build script says so first; this is for whoever builds without it.
+compile_error!(
+    "seatrial exists only in the simulator build: run it as `cargo trial ...` and unset RUSTFLAGS (an exported RUSTFLAGS \
+     replaces the flags of the alias, and with them its `--cfg madsim`)"
+);
+
+mod bench;
+mod cargo;
+mod cli;
+mod determinism;
+mod exit;
+mod live;
+mod machine;
+mod mirror;
+mod mutants;
+mod observe;
+mod patch;
+mod pool;
+mod replay;
+mod run;
+#[cfg(test)]
+mod scan;
+mod sources;
+mod trial;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use exit::Exit;
+use std::process::ExitCode;
+
+/// Every mark in the product's source, and where: found by the build script.
+const MARKS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/marks.rs"));
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            Exit::Failed.into()
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments),
+        Command::Determinism(arguments) => determinism::determinism(&arguments),
+        Command::Bench(arguments) => bench::bench(&arguments),
+        Command::Mutants(arguments) => mutants::mutants(&arguments),
+        Command::Real(arguments) => live::real(&arguments),
+        Command::Marks => {
+            MARKS.iter().for_each(|(text, place)| println!("{text:<48} {place}"));
+            Ok(Exit::Held)
+        }
+        Command::BuildHash => {
+            println!("{}", trial::BUILD);
+            Ok(Exit::Held)
+        }
+        Command::Worker => run::worker().map(|()| Exit::Held),
+        Command::Log(arguments) => replay::log(&arguments),
+        Command::Tether { command } => Err(machine::tether(&command).into()),
+    }
+}

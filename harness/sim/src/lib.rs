@@ -1,1 +1,170 @@
-//! The simulated world of a trial: hosts, faults, observation.
+//! The simulated world of a trial: hosts running the product, faults that strike them, and the record of what happened.
+//!
+//! ```text
+//! Trial { config, seeds, schedule } -> run -> rt::sim --+-- s1..sN: members of the store      (product code)
+//!                                                      +-- c1..cM: workloads::store           -> Recorder
+//!                                                      +-- storm: faults at their time        -> World
+//!                                                      +-- sampler: views of running members
+//!                                                      +-- supervisors: restart what exits
+//!                                                                    all of it -> Observer -> Outcome { record, log }
+//! ```
+//!
+//! Everything is on one fresh thread, in simulated time, from seeds: the same [`Trial`] gives the same [`Record`] and the
+//! same log, byte for byte.
+//!
+//! **Invariant:** equal trials give equal logs (`the_same_trial_gives_the_same_log` in tests/trial.rs).
+
+#[cfg(not(madsim))]
+compile_error!(
+    "`sim` exists only in the simulator build: run `cargo trial`, which sets --cfg madsim and keeps a target directory of its own"
+);
+
+mod effects;
+mod listener;
+mod log;
+mod observer;
+mod sampler;
+mod stage;
+mod storm;
+
+use faults::{Ns, Schedule, Swarm};
+use record::{Config, Record};
+use std::collections::BTreeMap;
+
+pub use rt::sim::TaskCost;
+
+/// A trial that is to be run.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// What it is made of.
+    pub config: Config,
+    /// Of the workload, the network, the disks and everything else that is drawn, the schedule apart.
+    pub seed: u64,
+    /// Of the order in which ready tasks run.
+    pub executor_seed: u64,
+    /// What goes wrong.
+    pub schedule: Schedule,
+    /// Whether the event log is kept as text; it is hashed in any case.
+    pub keep_log: bool,
+    /// Whether to measure what each kind of task costs. Changes nothing in what happens.
+    pub profile: bool,
+}
+
+/// What came of a trial.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// All that is to be judged; the verdicts and the build are left to the caller.
+    pub record: Record,
+    /// The event log, if it was to be kept: a line per thing that happened, each beginning with its time in nanoseconds.
+    pub log: Option<String>,
+    /// What it cost.
+    pub cost: Cost,
+}
+
+/// What a trial cost. Differs from run to run, so it is no part of the record.
+#[derive(Clone, Debug, Default)]
+pub struct Cost {
+    /// CPU time of the simulation, in nanoseconds, from its begin until the record was complete.
+    pub cpu_ns: u64,
+    /// The part of each kind of task in it, by name, if that was measured.
+    pub profile: BTreeMap<&'static str, TaskCost>,
+}
+
+/// Runs a trial to its end on a thread of its own.
+///
+/// A panic of the harness itself, or a world in which nothing can happen any more, gives a record that holds nothing
+/// but that panic.
+pub fn run(trial: Trial) -> Outcome {
+    let config = rt::sim::Config {
+        seed: trial.seed,
+        executor_seed: trial.executor_seed,
+        profile: trial.profile,
+        ..rt::sim::Config::default()
+    };
+    let failed = empty_record(&trial);
+    let run = rt::sim::run(config, move |world| stage::run(world, trial));
+    run.unwrap_or_else(|panicked| {
+        let panics = vec![stage::panic_record(&panicked)];
+        let ended_ns = panicked.at_ns;
+        Outcome { record: Record { panics, ended_ns, ..failed }, log: None, cost: Cost::default() }
+    })
+}
+
+/// The trial of `config` and `seed` as it is run unless somebody edits it: schedule and executor's seed follow from the
+/// seed.
+pub fn trial(config: Config, seed: u64) -> Trial {
+    let schedule = if config.faults {
+        faults::draw(&Swarm::default(), seed, config.members, config.client_hosts, config.faults_ns)
+    } else {
+        Schedule::default()
+    };
+    Trial { config, seed, executor_seed: seed, schedule, keep_log: false, profile: false }
+}
+
+/// Names of all scenarios, with what they are.
+pub const SCENARIOS: [(&str, &str); 4] = [
+    ("store", "a store of 3 members under all kinds of faults, 30 operations per second"),
+    ("store-5", "the same with 5 members, so that two may be lost"),
+    ("busy", "a store of 3 members under all kinds of faults, 300 operations per second"),
+    ("calm", "a store of 3 members to which nothing happens"),
+];
+
+/// The scenario called `name`.
+pub fn scenario(name: &str) -> Option<Config> {
+    let store = Config {
+        scenario: name.to_owned(),
+        members: 3,
+        client_hosts: 2,
+        faults_ns: 60 * SECOND,
+        calm_ns: 30 * SECOND,
+        rate: 30,
+        keys: 40,
+        faults: true,
+    };
+    match name {
+        "store" => Some(store),
+        "store-5" => Some(Config { members: 5, ..store }),
+        "busy" => Some(Config { rate: 300, keys: 200, ..store }),
+        "calm" => Some(Config { faults: false, ..store }),
+        _ => None,
+    }
+}
+
+const SECOND: Ns = 1_000_000_000;
+
+/// The record of a trial before it.
+fn empty_record(trial: &Trial) -> Record {
+    Record {
+        format: record::FORMAT,
+        build: String::new(),
+        config: trial.config.clone(),
+        seed: trial.seed,
+        executor_seed: trial.executor_seed,
+        schedule: trial.schedule.clone(),
+        strikes: vec![],
+        operations: vec![],
+        watches: vec![],
+        observations: vec![],
+        marks: BTreeMap::new(),
+        healed_ns: trial.config.faults_ns,
+        ended_ns: 0,
+        log_hash: 0,
+        checkpoints: vec![],
+        panics: vec![],
+        verdicts: vec![],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_that_is_listed_exists_and_no_other() {
+        for (name, text) in SCENARIOS {
+            assert_eq!(scenario(name).map(|config| config.scenario), Some(name.to_owned()));
+            assert!(!text.is_empty());
+        }
+        assert_eq!(scenario("storm"), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! What a member's tasks share: the state machine, how this member stands in Raft, and news of new revisions.
+//!
+//! Only the loop writes. It applies entries under the lock and holds it for no longer than a batch; whoever reads takes it
+//! for one pull, or pins what it needs by cloning.
+
+use super::View;
+use crate::state::StateMachine;
+use crate::types::Header;
+use raft::{Index, NONE, NodeId, Role, Term};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::watch;
+
+/// The whole of it.
+pub struct Shared {
+    member: NodeId,
+    state: RwLock<StateMachine>,
+    standing: Mutex<Standing>,
+    revisions: watch::Sender<i64>,
+}
+
+/// How a member stands in Raft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its term.
+    pub term: Term,
+    /// Its role in it.
+    pub role: Role,
+    /// The leader that it knows, or [`NONE`].
+    pub leader: NodeId,
+    /// Committed, as far as it knows.
+    pub commit: Index,
+}
+
+impl Shared {
+    /// For a member whose state was just restored.
+    pub fn new(member: NodeId, state: StateMachine) -> Self {
+        let (revisions, _) = watch::channel(state.revision());
+        let standing = Standing { term: 0, role: Role::Follower, leader: NONE, commit: state.index() };
+        Self { member, state: RwLock::new(state), standing: Mutex::new(standing), revisions }
+    }
+
+    /// The state, to look at. Not to be held while waiting for anything.
+    pub fn state(&self) -> RwLockReadGuard<'_, StateMachine> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, to change: for the loop alone.
+    pub fn state_mut(&self) -> RwLockWriteGuard<'_, StateMachine> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the member stands now: for the loop alone.
+    pub fn stand(&self, standing: Standing) {
+        *self.standing() = standing;
+    }
+
+    /// Wakes those who wait for a new revision, if there is one: for the loop alone.
+    pub fn announce(&self, revision: i64) {
+        self.revisions.send_if_modified(|last| {
+            let changed = *last != revision;
+            *last = revision;
+            changed
+        });
+    }
+
+    /// Changes whenever a new revision was applied.
+    pub fn revisions(&self) -> watch::Receiver<i64> {
+        self.revisions.subscribe()
+    }
+
+    /// Last revision applied.
+    pub fn revision(&self) -> i64 {
+        *self.revisions.borrow()
+    }
+
+    /// Last Raft index applied.
+    pub fn applied(&self) -> Index {
+        self.state().index()
+    }
+
+    /// Whether this member knows a leader.
+    pub fn has_leader(&self) -> bool {
+        self.standing().leader != NONE
+    }
+
+    /// What answers begin with, as of now.
+    pub fn header(&self) -> Header {
+        Header { member: self.member, revision: self.revision(), term: self.standing().term }
+    }
+
+    /// The member as it is now; the parts that speak of the state are of one instant.
+    pub fn view(&self) -> View {
+        let standing = *self.standing();
+        let state = self.state();
+        View {
+            member: self.member,
+            term: standing.term,
+            role: standing.role,
+            leader: standing.leader,
+            commit: standing.commit,
+            applied: state.index(),
+            revision: state.revision(),
+            compacted_revision: state.tree().compacted(),
+            state_hash: state.hash(),
+            keys: state.tree().len(),
+            bytes: state.tree().bytes(),
+            leases: state.leases().iter().map(|(id, lease)| (id, lease.ttl_s)).collect(),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Shipping a snapshot to a follower that needs entries which the leader's log no longer has.
+//!
+//! ```text
+//! leader:   Body::Snapshot ─▶ ship: newest snapshot file ─▶ offer, chunks ─▶ ... ─▶ verdict ─▶ report_snapshot
+//! follower: receive: chunks, checksums ─▶ decode ─▶ save durably ─▶ loop: step Body::Snapshot ─▶ install
+//! ```
+//!
+//! Each snapshot has a connection of its own, so that heartbeats never queue behind it. The receiver says a byte for each
+//! chunk, and while it decodes and saves; a side that hears nothing for [`SILENCE`] gives up, and the leader tries anew.
+//!
+//! **Invariant:** Raft sees the message only when the whole snapshot is verified and durable
+//! (test `a_snapshot_cut_short_or_damaged_is_refused`).
+
+use super::input::Input;
+use super::peer::{Hello, MAX_FRAME, dial};
+use super::shared::Shared;
+use crate::protocol::{FrameReader, decode, put_frame};
+use crate::snapshot_file::SnapshotDir;
+use crate::state::StateMachine;
+use bytes::Bytes;
+use raft::{Body, Message, NodeId, SnapshotMeta};
+use rt::net::{OwnedReadHalf, OwnedWriteHalf, TcpStream};
+use rt::time::{sleep, timeout};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Semaphore, mpsc};
+
+/// Bytes per chunk: large beside what surrounds it, and no more than a moment even on a slow link.
+const CHUNK: usize = 64 << 10;
+
+/// Either side gives up after this long without a sign of life. Above the slowest round trip that still makes sense, and
+/// low, because the leader sends the follower nothing else meanwhile.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// While it decodes and saves, the receiver says a byte this often.
+const PULSE: Duration = Duration::from_millis(500);
+
+/// Snapshots received at once: that of a new leader must not wait for that of an old one to time out. Each needs memory
+/// for a whole state.
+const MAX_RECEIVING: usize = 2;
+
+/// Largest snapshot: the quota, twice, for what surrounds keys and values.
+const MAX_SNAPSHOT: u64 = 16 << 30;
+
+/// The receiver is still there.
+const ALIVE: u8 = 0;
+/// The snapshot is durable at the receiver, or not needed.
+const TAKEN: u8 = 1;
+
+/// What a shipment begins with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Offer {
+    /// The message for Raft.
+    message: Message,
+    /// Bytes that follow in chunks.
+    length: u64,
+}
+
+/// One piece of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Chunk {
+    crc32c: u32,
+    data: Bytes,
+}
+
+/// A snapshot that came whole and is durable.
+pub struct Received {
+    /// To be stepped.
+    pub message: Message,
+    /// What the snapshot stands for.
+    pub meta: SnapshotMeta,
+    /// The state in it.
+    pub state: StateMachine,
+}
+
+/// What is needed to receive snapshots.
+#[derive(Clone)]
+pub struct Incoming {
+    snapshots: Arc<SnapshotDir>,
+    shared: Arc<Shared>,
+    gate: Arc<Semaphore>,
+}
+
+impl Incoming {
+    /// Saves to `snapshots` what is newer than `shared`.
+    pub fn new(snapshots: Arc<SnapshotDir>, shared: Arc<Shared>) -> Self {
+        Self { snapshots, shared, gate: Arc::new(Semaphore::new(MAX_RECEIVING)) }
+    }
+}
+
+/// Ships the newest snapshot in `snapshots` with `message`, whose meta becomes that snapshot's.
+///
+/// # Errors
+/// It was not taken; the follower may be asked again later.
+pub async fn ship(snapshots: &SnapshotDir, address: &str, hello: Hello, mut message: Message) -> io::Result<()> {
+    let (meta, data) = snapshots.load_newest().await?.ok_or_else(|| io::Error::other("there is no snapshot to ship"))?;
+    message.body = Body::Snapshot { meta };
+    let (mut reader, writer) = dial(address).await?.into_split();
+    tokio::select! {
+        biased;
+        verdict = await_verdict(&mut reader) => verdict,
+        Err(error) = deliver(writer, hello, message, &data) => Err(error),
+    }
+}
+
+/// Writes everything, and then keeps the connection open until it is dropped.
+async fn deliver(mut writer: OwnedWriteHalf, hello: Hello, message: Message, data: &[u8]) -> io::Result<()> {
+    let mut out = hello.encode().to_vec();
+    let offer = Offer { message, length: data.len() as u64 };
+    put_frame(&mut out, &offer, MAX_FRAME).map_err(io::Error::other)?;
+    for piece in data.chunks(CHUNK) {
+        let chunk = Chunk { crc32c: crc32c::crc32c(piece), data: Bytes::copy_from_slice(piece) };
+        put_frame(&mut out, &chunk, MAX_FRAME).map_err(io::Error::other)?;
+        writer.write_all(&out).await?;
+        out.clear();
+    }
+    writer.write_all(&out).await?;
+    std::future::pending().await
+}
+
+async fn await_verdict(reader: &mut OwnedReadHalf) -> io::Result<()> {
+    loop {
+        match timeout(SILENCE, reader.read_u8()).await.map_err(|_| io::ErrorKind::TimedOut)?? {
+            ALIVE => {}
+            TAKEN => return Ok(()),
+            other => return Err(io::Error::other(format!("the receiver says {other}, which means nothing"))),
+        }
+    }
+}
+
+/// Receives one snapshot and hands it to the loop.
+pub async fn receive(stream: TcpStream, from: NodeId, incoming: Incoming, inbox: &mpsc::Sender<Input>) {
+    let Ok(_permit) = incoming.gate.try_acquire() else { return };
+    let (reader, mut writer) = stream.into_split();
+    match take(reader, &mut writer, from, &incoming, inbox).await {
+        // The leader learns it from Raft too if this byte is lost.
+        Ok(()) => drop(writer.write_u8(TAKEN).await),
+        Err(error) => tracing::warn!(leader = from, %error, "a snapshot was not received"),
+    }
+}
+
+async fn take(
+    reader: OwnedReadHalf,
+    writer: &mut OwnedWriteHalf,
+    from: NodeId,
+    incoming: &Incoming,
+    inbox: &mpsc::Sender<Input>,
+) -> io::Result<()> {
+    let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+    let mut frames = FrameReader::new(reader, MAX_FRAME);
+    let Offer { message, length } = decode(&next(&mut frames).await?)?;
+    let meta = match &message.body {
+        Body::Snapshot { meta } if message.from == from && length <= MAX_SNAPSHOT => meta.clone(),
+        _ => return Err(io::Error::other("what is offered is no snapshot of the one who offers it")),
+    };
+    if meta.index <= incoming.shared.applied() {
+        // Raft tells the leader how far this member is; it has no use for the bytes.
+        return inbox.send(Input::Message(message)).await.map_err(gone);
+    }
+    let data = Bytes::from(collect(&mut frames, writer, length).await?);
+    let kept = alive_during(writer, keep(&incoming.snapshots, meta.clone(), data)).await?;
+    let received = Received { message, meta, state: kept };
+    inbox.send(Input::Received(Box::new(received))).await.map_err(gone)
+}
+
+/// The chunks' content, in order.
+async fn collect(
+    frames: &mut FrameReader<OwnedReadHalf>,
+    writer: &mut OwnedWriteHalf,
+    length: u64,
+) -> io::Result<Vec<u8>> {
+    let mut data = Vec::new();
+    while (data.len() as u64) < length {
+        let chunk: Chunk = decode(&next(frames).await?)?;
+        if crc32c::crc32c(&chunk.data) != chunk.crc32c || chunk.data.is_empty() {
+            return Err(io::Error::other("a chunk of it is damaged"));
+        }
+        data.extend_from_slice(&chunk.data);
+        writer.write_u8(ALIVE).await?;
+    }
+    if data.len() as u64 != length {
+        return Err(io::Error::other("it is longer than announced"));
+    }
+    Ok(data)
+}
+
+async fn next(frames: &mut FrameReader<OwnedReadHalf>) -> io::Result<Bytes> {
+    let frame = timeout(SILENCE, frames.next()).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    frame.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
+
+/// Decodes what came and makes it durable.
+async fn keep(snapshots: &SnapshotDir, meta: SnapshotMeta, data: Bytes) -> io::Result<StateMachine> {
+    let encoded = data.clone();
+    let decoded = rt::task::unblock("decode a snapshot", move || StateMachine::decode(&encoded)).await;
+    let state = decoded.map_err(io::Error::other)?;
+    if state.index() != meta.index {
+        return Err(io::Error::other(format!("it holds index {} and not {}", state.index(), meta.index)));
+    }
+    snapshots.save(&meta, data).await?;
+    Ok(state)
+}
+
+/// Says a byte every so often until `work` is done.
+async fn alive_during<T>(writer: &mut OwnedWriteHalf, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = sleep(PULSE) => writer.write_u8(ALIVE).await?,
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The whole state as bytes, and back.
+//!
+//! ```text
+//! version byte, then records, each a u32 length and postcard:
+//! Head · Key … (as of the compacted revision) · Revision … (each with its changes) · Lease … · End
+//! ```
+//!
+//! Records come in order of keys, revisions, leases, so that equal states give equal bytes. Checksums are the file's
+//! and the transport's business; the state's hash at the end tells a wrong restorer from a right one.
+//!
+//! **Invariant:** what is restored hashes as what was written, or is refused (`damaged_snapshot_is_refused`).
+
+use super::{Pinned, StateMachine};
+use crate::lease::{Lease, LeaseTable};
+use crate::mvcc::Tree;
+use crate::types::KeyValue;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// Version of the form. A member refuses every other one.
+pub const SNAPSHOT_VERSION: u8 = 1;
+/// A chunk ends with the record that brings it to this many bytes: few calls, and little held at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// Bytes before a record that say its length.
+const RECORD_HEADER: usize = 4;
+/// Bytes of one record. The largest is one revision that removed very many keys; more than this is damage.
+const MAX_RECORD: usize = 1024 * 1024 * 1024;
+
+#[derive(Serialize, Deserialize)]
+enum Record {
+    Head { index: u64, term: u64, compacted: i64 },
+    Key(KeyValue),
+    /// Each change with whether it removed its key.
+    Revision { revision: i64, changes: Vec<(KeyValue, bool)> },
+    Lease { id: i64, ttl_s: i64, granted: u64, remaining_ms: Option<u64> },
+    End { hash: u64 },
+}
+
+/// A snapshot's bytes, in chunks of some ten thousand.
+pub struct Chunks<'a> {
+    records: Box<dyn Iterator<Item = Record> + Send + 'a>,
+    started: bool,
+}
+
+impl std::fmt::Debug for Chunks<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chunks").field("started", &self.started).finish_non_exhaustive()
+    }
+}
+
+impl StateMachine {
+    /// The whole state as of the last applied entry, chunk by chunk: take it from a pinned one, and others go on.
+    pub fn snapshot(&self) -> Chunks<'_> {
+        let head = Record::Head { index: self.index, term: self.term, compacted: self.tree.compacted() };
+        let keys = self.tree.base().map(|kv| Record::Key(kv.clone()));
+        let revisions = self.tree.changes(0).map(|(revision, changes)| {
+            let changes = changes.iter().map(|change| (change.version.kv.clone(), change.version.removed));
+            Record::Revision { revision, changes: changes.collect() }
+        });
+        let leases = self.leases.iter().map(|(id, lease)| Record::Lease {
+            id,
+            ttl_s: lease.ttl_s,
+            granted: lease.granted,
+            remaining_ms: lease.remaining_ms,
+        });
+        let end = Record::End { hash: self.hash() };
+        let records = std::iter::once(head).chain(keys).chain(revisions).chain(leases).chain(std::iter::once(end));
+        Chunks { records: Box::new(records), started: false }
+    }
+
+    /// The whole state in one piece.
+    pub fn encode(&self) -> Vec<u8> {
+        self.snapshot().flatten().collect()
+    }
+
+    /// The state that [`Self::encode`] gave.
+    ///
+    /// # Errors
+    /// See [`RestoreError`].
+    pub fn decode(bytes: &[u8]) -> Result<StateMachine, RestoreError> {
+        let mut restorer = Restorer::new();
+        restorer.push(bytes)?;
+        restorer.finish()
+    }
+}
+
+impl Iterator for Chunks<'_> {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let mut chunk = Vec::new();
+        while chunk.len() < CHUNK_BYTES {
+            let Some(record) = self.records.next() else { break };
+            if !self.started {
+                self.started = true;
+                chunk.push(SNAPSHOT_VERSION);
+            }
+            let start = chunk.len();
+            chunk.extend_from_slice(&[0; RECORD_HEADER]);
+            chunk = postcard::to_extend(&record, chunk).expect("plain data encodes into memory");
+            let length = chunk.len() - start - RECORD_HEADER;
+            let length = u32::try_from(length).expect("one revision's changes stay below 4 GiB");
+            chunk[start..start + RECORD_HEADER].copy_from_slice(&length.to_le_bytes());
+        }
+        if chunk.is_empty() { None } else { Some(chunk.into()) }
+    }
+}
+
+/// Why a snapshot was not restored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// Another version wrote it.
+    #[error("the snapshot has version {0}, and this build knows only version {SNAPSHOT_VERSION}")]
+    Version(u8),
+    /// It is damaged or cut short.
+    #[error("the snapshot is damaged: {0}")]
+    Damaged(String),
+}
+
+/// Makes a state of a snapshot's bytes, however they are cut.
+#[derive(Debug, Default)]
+pub struct Restorer {
+    input: Vec<u8>,
+    version: Option<u8>,
+    state: Option<Pinned>,
+    ended: Option<u64>,
+}
+
+impl Restorer {
+    /// Before the first byte.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// See [`RestoreError`]; there is no going on.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
+        self.input.extend_from_slice(bytes);
+        let mut at = 0;
+        if self.version.is_none() {
+            let Some(&version) = self.input.first() else { return Ok(()) };
+            if version != SNAPSHOT_VERSION {
+                return Err(RestoreError::Version(version));
+            }
+            self.version = Some(version);
+            at = 1;
+        }
+        while let Some(header) = self.input[at..].first_chunk::<RECORD_HEADER>() {
+            let length = u32::from_le_bytes(*header) as usize;
+            if length > MAX_RECORD {
+                return Err(damaged(format!("a record of {length} bytes")));
+            }
+            let content = at + RECORD_HEADER..at + RECORD_HEADER + length;
+            let Some(record) = self.input.get(content.clone()) else { break };
+            let record = match postcard::take_from_bytes(record) {
+                Ok((record, [])) => record,
+                Ok((_, rest)) => return Err(damaged(format!("a record has {} bytes too many", rest.len()))),
+                Err(error) => return Err(damaged(error.to_string())),
+            };
+            load(&mut self.state, &mut self.ended, record).map_err(damaged)?;
+            at = content.end;
+        }
+        self.input.drain(..at);
+        Ok(())
+    }
+
+    /// The state, when all bytes were given.
+    ///
+    /// # Errors
+    /// [`RestoreError::Damaged`]: something is missing, or the state is not the one that was written.
+    pub fn finish(mut self) -> Result<StateMachine, RestoreError> {
+        let (Some(mut state), Some(hash)) = (self.state.take(), self.ended) else {
+            return Err(damaged("it is cut short"));
+        };
+        if !self.input.is_empty() {
+            return Err(damaged("something follows its end"));
+        }
+        bind_keys(&state.tree, &mut state.leases).map_err(damaged)?;
+        if state.hash() != hash {
+            return Err(damaged("the restored state is not the one that was written"));
+        }
+        Ok(state)
+    }
+}
+
+fn load(state: &mut Option<StateMachine>, ended: &mut Option<u64>, record: Record) -> Result<(), String> {
+    if ended.is_some() {
+        return Err("something follows its end".to_owned());
+    }
+    let Some(state) = state else {
+        let Record::Head { index, term, compacted } = record else { return Err("it does not begin with its head".to_owned()) };
+        *state = Some(StateMachine { tree: Tree::compacted_at(compacted), leases: LeaseTable::default(), index, term });
+        return Ok(());
+    };
+    match record {
+        Record::Head { .. } => return Err("it has two heads".to_owned()),
+        Record::Key(kv) => state.tree.load_base(kv),
+        Record::Revision { revision, changes } => state.tree.load_changes(revision, changes)?,
+        Record::Lease { id, ttl_s, granted, remaining_ms } => {
+            let keys = imbl::OrdSet::new();
+            state.leases.load(id, Lease { ttl_s, granted, remaining_ms, keys });
+        }
+        Record::End { hash } => *ended = Some(hash),
+    }
+    Ok(())
+}
+
+/// A key names its lease; the lease's list of keys follows from that.
+fn bind_keys(tree: &Tree, leases: &mut LeaseTable) -> Result<(), String> {
+    let all = crate::mvcc::Span::From(Bytes::new());
+    for version in tree.latest(&all).filter(|version| version.kv.lease != 0) {
+        if leases.get(version.kv.lease).is_none() {
+            return Err(format!("a key is bound to the lease {}, which does not exist", version.kv.lease));
+        }
+        leases.rebind(&version.kv.key, 0, version.kv.lease);
+    }
+    Ok(())
+}
+
+fn damaged(why: impl Into<String>) -> RestoreError {
+    RestoreError::Damaged(why.into())
+}

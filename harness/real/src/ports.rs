@@ -1,0 +1,42 @@
+//! Free ports on loopback.
+
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+
+/// Where to look: above what services of a machine like to take, and below what Linux gives to outgoing connections
+/// (32768 and up). A port of the latter kind could be taken by a client's connection while its member is down; a client
+/// that dials it from itself would even reach itself.
+const RANGE: std::ops::Range<u16> = 20_000..32_000;
+
+/// `count` distinct ports that nobody listens on. Two processes that look at the same time begin at different places,
+/// because they begin at `start`, whatever number that is.
+///
+/// # Errors
+/// All ports of the range are taken.
+pub fn free(count: usize, start: u32) -> io::Result<Vec<u16>> {
+    let length = u32::from(RANGE.end - RANGE.start);
+    let candidates = (0..length).filter_map(|step| u16::try_from((start.wrapping_add(step)) % length).ok());
+    // Held until all are found, so that they are distinct.
+    let held: Vec<TcpListener> = candidates
+        .filter_map(|offset| TcpListener::bind((Ipv4Addr::LOCALHOST, RANGE.start + offset)).ok())
+        .take(count)
+        .collect();
+    if held.len() < count {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "no free ports between 20000 and 32000"));
+    }
+    held.iter().map(|listener| listener.local_addr().map(|address| address.port())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_distinct_and_none_is_taken() {
+        let taken = free(1, 77).expect("a port")[0];
+        let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, taken)).expect("it is free");
+        let found = free(4, 77).expect("ports");
+        assert_eq!(found.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
+        assert!(!found.contains(&taken) && found.iter().all(|port| RANGE.contains(port)));
+    }
+}

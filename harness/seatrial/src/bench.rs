@@ -1,0 +1,190 @@
+//! `bench`: simulated seconds per CPU second, and where the time goes.
+//!
+//! Per rate, each seed is run three times in this process, one after the other: with the checkers and nothing else on,
+//! which gives the figure; without load, the named baseline; and with the profile on, which says where time goes but
+//! takes time of its own. Absolute figures belong to a machine; the ratios carry over.
+
+use crate::cli::{Bench, Setting};
+use crate::exit::Exit;
+use crate::machine;
+use crate::trial::{self, seconds};
+use record::Config;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What was measured at one rate.
+#[derive(Debug, Serialize)]
+struct Measured {
+    rate: u32,
+    seeds: u64,
+    simulated_s: f64,
+    /// Medians over the seeds.
+    simulated_per_cpu_s: f64,
+    slowest: f64,
+    fastest: f64,
+    operations_per_simulated_s: f64,
+    /// CPU time per operation beyond what the idle cluster takes, in microseconds.
+    us_per_operation: f64,
+    /// The same trial without load and faults.
+    idle_simulated_per_cpu_s: f64,
+    /// CPU time of this trial over that of the idle one.
+    times_idle: f64,
+    /// Shares of CPU time by what it was spent on, the largest first; they add up to 1.
+    shares: Vec<(String, f64)>,
+}
+
+/// What one trial took.
+#[derive(Clone, Copy, Debug)]
+struct Once {
+    cpu_ns: u64,
+    simulated_ns: u64,
+    operations: u64,
+}
+
+impl Once {
+    fn ratio(self) -> f64 {
+        self.simulated_ns as f64 / self.cpu_ns.max(1) as f64
+    }
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// What cannot be written as JSON; that is nothing.
+pub fn bench(arguments: &Bench) -> anyhow::Result<Exit> {
+    let mut all = Vec::new();
+    for rate in &arguments.rate {
+        let setting = Setting { scenario: arguments.scenario.clone(), rate: Some(*rate) };
+        let config = match trial::config(&setting) {
+            Ok(config) => of_length(config, arguments.seconds),
+            Err(why) => {
+                eprintln!("error: {why}");
+                return Ok(Exit::Usage);
+            }
+        };
+        let measured = measure(&config, arguments.seeds);
+        if !arguments.json {
+            println!("{}", shown(&measured));
+        }
+        all.push(measured);
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&all)?);
+    }
+    Ok(Exit::Held)
+}
+
+/// The same trial over `seconds` simulated seconds, faults and calm in the same proportion.
+fn of_length(mut config: Config, seconds: Option<u64>) -> Config {
+    if let Some(seconds) = seconds {
+        let (total_ns, wanted_ns) = (config.faults_ns + config.calm_ns, seconds * 1_000_000_000);
+        let faults_ns = u128::from(config.faults_ns) * u128::from(wanted_ns) / u128::from(total_ns.max(1));
+        // A part of `wanted_ns`, which fits.
+        config.faults_ns = u64::try_from(faults_ns).unwrap_or(wanted_ns);
+        config.calm_ns = wanted_ns - config.faults_ns;
+    }
+    config
+}
+
+fn measure(config: &Config, seeds: u64) -> Measured {
+    let idle = Config { rate: 0, faults: false, ..config.clone() };
+    // The first trial of a process pays for pages and caches of all.
+    once(config, 1);
+    let mut trials: Vec<Once> = (1..=seeds).map(|seed| once(config, seed)).collect();
+    let mut idles: Vec<Once> = (1..=seeds).map(|seed| once(&idle, seed)).collect();
+    let shares = shares(config, seeds);
+    let by_ratio = |a: &Once, b: &Once| a.ratio().total_cmp(&b.ratio());
+    trials.sort_by(by_ratio);
+    idles.sort_by(by_ratio);
+    let (median, idle) = (trials[trials.len() / 2], idles[idles.len() / 2]);
+    let per_simulated_second = |it: Once| it.cpu_ns as f64 / seconds(it.simulated_ns);
+    let operations_per_simulated_s = median.operations as f64 / seconds(median.simulated_ns);
+    let beyond_idle_ns = per_simulated_second(median) - per_simulated_second(idle);
+    Measured {
+        rate: config.rate,
+        seeds,
+        simulated_s: seconds(median.simulated_ns),
+        simulated_per_cpu_s: median.ratio(),
+        slowest: trials[0].ratio(),
+        fastest: trials[trials.len() - 1].ratio(),
+        operations_per_simulated_s,
+        us_per_operation: beyond_idle_ns / operations_per_simulated_s.max(f64::MIN_POSITIVE) / 1e3,
+        idle_simulated_per_cpu_s: idle.ratio(),
+        times_idle: idle.ratio() / median.ratio(),
+        shares,
+    }
+}
+
+fn once(config: &Config, seed: u64) -> Once {
+    let begun_ns = machine::cpu_ns();
+    let judged = trial::judged(sim::trial(config.clone(), seed));
+    let cpu_ns = machine::cpu_ns() - begun_ns;
+    Once { cpu_ns, simulated_ns: judged.record.ended_ns, operations: judged.record.operations.len() as u64 }
+}
+
+/// Where time goes, over all seeds: by name of task, the checkers, and what is neither.
+fn shares(config: &Config, seeds: u64) -> Vec<(String, f64)> {
+    let mut spent: BTreeMap<String, u64> = BTreeMap::new();
+    let mut total_ns = 0;
+    for seed in 1..=seeds {
+        let begun_ns = machine::cpu_ns();
+        let mut trial = sim::trial(config.clone(), seed);
+        trial.profile = true;
+        let judged = trial::judged(trial);
+        total_ns += machine::cpu_ns() - begun_ns;
+        *spent.entry("checkers".to_owned()).or_default() += judged.checkers_ns;
+        for (name, cost) in &judged.cost.profile {
+            *spent.entry(format!("task {name}")).or_default() += cost.cpu_ns;
+        }
+    }
+    shares_of(spent, total_ns)
+}
+
+fn shares_of(mut spent: BTreeMap<String, u64>, total_ns: u64) -> Vec<(String, f64)> {
+    let known_ns: u64 = spent.values().sum();
+    spent.insert("executor, network, start and end".to_owned(), total_ns.saturating_sub(known_ns));
+    let whole = total_ns.max(known_ns).max(1) as f64;
+    let mut shares: Vec<(String, f64)> = spent.into_iter().map(|(name, ns)| (name, ns as f64 / whole)).collect();
+    shares.sort_by(|a, b| b.1.total_cmp(&a.1));
+    shares
+}
+
+fn shown(it: &Measured) -> String {
+    let mut lines = vec![
+        format!("{} operations per simulated second, {} seeds of {:.0} simulated seconds, all checkers on", it.rate, it.seeds, it.simulated_s),
+        format!(
+            "  {:.0} simulated seconds per CPU second ({:.0} to {:.0}); {:.1} operations per simulated second began",
+            it.simulated_per_cpu_s, it.slowest, it.fastest, it.operations_per_simulated_s
+        ),
+        format!(
+            "  {:.2} times the idle cluster ({:.0} simulated seconds per CPU second); {:.1} us per operation beyond it",
+            it.times_idle, it.idle_simulated_per_cpu_s, it.us_per_operation
+        ),
+    ];
+    lines.extend(it.shares.iter().map(|(name, share)| format!("  {:5.1} %  {name}", share * 100.0)));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_add_up_to_the_whole() {
+        let spent = BTreeMap::from([("a".to_owned(), 10), ("b".to_owned(), 60)]);
+        let shares = shares_of(spent, 100);
+        let names: Vec<&str> = shares.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["b", "executor, network, start and end", "a"]);
+        assert!((shares.iter().map(|(_, share)| share).sum::<f64>() - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_shorter_trial_keeps_its_proportions() {
+        let config = sim::scenario(trial::DEFAULT_SCENARIO).expect("the default exists");
+        let (faults_ns, calm_ns) = (config.faults_ns, config.calm_ns);
+        let shorter = of_length(config, Some(30));
+        assert_eq!(shorter.faults_ns + shorter.calm_ns, 30_000_000_000);
+        let before = faults_ns as f64 / (faults_ns + calm_ns) as f64;
+        assert!((shorter.faults_ns as f64 / 30e9 - before).abs() < 1e-6);
+    }
+}

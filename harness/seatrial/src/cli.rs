@@ -1,0 +1,288 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Sea trials: the product in a simulator that breaks networks, disks, clocks and processes, from a seed, repeatably
+#[derive(Debug, Parser)]
+#[command(name = "cargo trial", bin_name = "cargo trial", version, propagate_version = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+   0  everything held
+   1  it could not be done
+   2  wrong usage, or a record that is damaged or of another build
+  10  a safety guarantee was broken
+  11  something did not happen in time
+  12  product code panicked, or a worker died
+  13  the same seed did two different things
+  14  a guarantee was never put to the test (judged from 100 seeds on)
+
+Begin with:
+  cargo trial run";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run trials over many seeds and judge them
+    Run(Run),
+    /// Run one trial again, compare it with its record, write its whole log
+    Replay(Replay),
+    /// Run each seed in the debug and the optimised build and compare the logs byte by byte
+    Determinism(Determinism),
+    /// Measure simulated seconds per CPU second, and where the time goes
+    Bench(Bench),
+    /// Plant known bugs in a copy of the product and see whether the trials find them
+    Mutants(Mutants),
+    /// Kill and restart real processes under load and judge their history
+    Real(Real),
+    /// List the rare situations that the product's source marks
+    #[command(after_help = "Examples:\n  cargo trial marks")]
+    Marks,
+    /// Print the hash of the sources that this program was built from
+    #[command(after_help = "Examples:\n  cargo trial build-hash")]
+    BuildHash,
+    /// Run the trials that come in as lines, for `run`
+    #[command(hide = true)]
+    Worker,
+    /// Write one trial's log, for `determinism`
+    #[command(hide = true)]
+    Log(Log),
+    /// Become another program that ends when this one's parent does, for `real`
+    #[command(hide = true)]
+    Tether {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// Which trial it is, the seed apart.
+#[derive(Clone, Debug, Args)]
+pub struct Setting {
+    /// What is tried
+    #[arg(long, value_name = "NAME", default_value = crate::trial::DEFAULT_SCENARIO)]
+    pub scenario: String,
+    /// Operations per simulated second, of all clients together; the scenario's own if not given
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: Option<u32>,
+}
+
+/// Trials without `--seeds` and without `--seed`: a minute's work on two cores.
+pub const DEFAULT_SEEDS: u64 = 20;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo trial run                            20 trials, seeds 1 to 20
+  cargo trial run --seeds 200 --jobs 8       seeds 1 to 200, eight at once
+  cargo trial run --seed 17                  seed 17 alone
+  cargo trial run --seed 1000 --seeds 50     seeds 1000 to 1049
+  cargo trial run --json > trials.json")]
+pub struct Run {
+    /// How many seeds [default: 20, or 1 with --seed]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub seeds: Option<u64>,
+    /// The first seed, or the only one [default: 1]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Worker processes [default: one per core]
+    #[arg(long, value_name = "J", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    #[command(flatten)]
+    pub setting: Setting,
+    /// Where records and logs of failing trials go
+    #[arg(long, value_name = "DIR", default_value = "target/trials")]
+    pub out: PathBuf,
+    /// Print JSON instead of the table
+    #[arg(long)]
+    pub json: bool,
+    /// Begin no further trial once one has failed
+    #[arg(long)]
+    pub until_failure: bool,
+    /// Where the result goes in short, for `mutants`
+    #[arg(long, hide = true)]
+    pub brief: Option<PathBuf>,
+}
+
+impl Run {
+    /// The seeds asked for.
+    pub fn seeds(&self) -> std::ops::Range<u64> {
+        let first = self.seed.unwrap_or(1);
+        let count = self.seeds.unwrap_or(if self.seed.is_some() { 1 } else { DEFAULT_SEEDS });
+        first..first.saturating_add(count)
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo trial replay --seed 17
+  cargo trial replay --seed 17 --log 17.log
+  cargo trial replay target/trials/17.json")]
+pub struct Replay {
+    /// A record that `run` wrote; it must come from the same sources
+    #[arg(value_name = "RECORD", required_unless_present = "seed", conflicts_with_all = ["seed", "scenario", "rate"])]
+    pub record: Option<PathBuf>,
+    /// The seed, if there is no record
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    #[command(flatten)]
+    pub setting: Setting,
+    /// Where the whole log goes [default: target/trials/SEED.log]
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo trial determinism --seeds 30
+  cargo trial determinism --seed 17 --seeds 1")]
+pub struct Determinism {
+    /// How many seeds
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub seeds: u64,
+    /// The first of them
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub setting: Setting,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo trial bench
+  cargo trial bench --rate 30 --seeds 9
+  cargo trial bench --seconds 300 --json")]
+pub struct Bench {
+    /// Simulated seconds of each trial; the scenario's own if not given
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(10..=100_000))]
+    pub seconds: Option<u64>,
+    /// Operations per simulated second, one figure for each
+    #[arg(long, value_name = "R,...", value_delimiter = ',', default_value = "30,300")]
+    pub rate: Vec<u32>,
+    /// Seeds per figure, of which the median is printed
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub seeds: u64,
+    /// What is tried
+    #[arg(long, value_name = "NAME", default_value = crate::trial::DEFAULT_SCENARIO)]
+    pub scenario: String,
+    /// Print JSON instead of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo trial mutants                        all of harness/mutants
+  cargo trial mutants vote-not-persisted     one
+  cargo trial mutants --check                only see whether every patch applies")]
+pub struct Mutants {
+    /// Names of patches, without `.patch`; all if none is given
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Trials for each at most; the first that fails is enough
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub seeds: u64,
+    /// Worker processes [default: one per core]
+    #[arg(long, value_name = "J", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Build and run nothing
+    #[arg(long)]
+    pub check: bool,
+    /// Print JSON instead of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo trial real                           50 kills, about two minutes
+  cargo trial real --kills 5                 what CI does
+  cargo trial real --kills 200 --rate 500 --seconds 600")]
+pub struct Real {
+    /// How often a random member is killed and started again
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub kills: u32,
+    /// Operations per second, of all clients together
+    #[arg(long, value_name = "R", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: u32,
+    /// Seconds in which members are killed [default: two per kill]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub seconds: Option<u64>,
+    /// Seed of kills and operations; real machines do not repeat, but these do
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub seed: u64,
+    /// Where data, logs and the record go if something fails
+    #[arg(long, value_name = "DIR", default_value = "target/trials")]
+    pub out: PathBuf,
+    /// A `seaworthy` binary; built by cargo if not given
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+    /// Print JSON instead of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Log {
+    #[arg(long)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub setting: Setting,
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+/// `jobs`, or one per core.
+pub fn jobs(jobs: Option<u16>) -> usize {
+    jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn run(words: &[&str]) -> Run {
+        match Cli::try_parse_from([&["cargo trial", "run"], words].concat()).expect("good arguments").command {
+            Command::Run(run) => run,
+            other => panic!("not a run: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn seeds_begin_where_they_are_told() {
+        assert_eq!(run(&[]).seeds(), 1..21);
+        assert_eq!(run(&["--seed", "17"]).seeds(), 17..18);
+        assert_eq!(run(&["--seeds", "3"]).seeds(), 1..4);
+        assert_eq!(run(&["--seed", "17", "--seeds", "3"]).seeds(), 17..20);
+    }
+
+    #[test]
+    fn every_command_shows_examples_and_the_whole_is_consistent() {
+        let cli = Cli::command();
+        cli.clone().debug_assert();
+        for command in cli.get_subcommands().filter(|command| !command.is_hide_set()) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("cargo trial"), "{} has no examples", command.get_name());
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_refused_with_code_2() {
+        let wrong: [&[&str]; 6] =
+            [&["run", "--wrong"], &["run", "--seeds", "0"], &["run", "--jobs", "many"], &["replay"], &["replay", "r.json", "--seed", "1"], &["fly"]];
+        for words in wrong {
+            let error = Cli::try_parse_from([&["cargo trial"], words].concat()).expect_err("wrong");
+            assert_eq!(error.exit_code(), 2, "{words:?}");
+        }
+    }
+}

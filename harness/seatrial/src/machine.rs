@@ -1,0 +1,56 @@
+//! What the testbed asks of the machine it runs on: CPU time, memory, and that its children do not outlive it.
+
+use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::time::{ClockId, clock_gettime};
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// CPU time that this process has used, all threads together, in nanoseconds.
+pub fn cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    // Neither part is negative: the clock begins at 0 with the process.
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}
+
+/// Resident memory of this process, in bytes; 0 if the system does not say.
+pub fn rss_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|it| it.split(' ').nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
+/// From now on this process is killed when the thread that started it ends.
+///
+/// # Errors
+/// What the system says.
+pub fn end_with_parent() -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)
+}
+
+/// Becomes `command`, which then ends with this process's parent. Only comes back with the reason why it could not.
+pub fn tether(command: &[OsString]) -> io::Error {
+    let Some((program, arguments)) = command.split_first() else {
+        return io::Error::new(io::ErrorKind::InvalidInput, "no command is given");
+    };
+    match end_with_parent() {
+        Ok(()) => Command::new(program).args(arguments).exec(),
+        Err(error) => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_takes_cpu_time_and_memory() {
+        let before = cpu_ns();
+        let mut sum = 0_u64;
+        while cpu_ns() - before < 1_000_000 {
+            sum = std::hint::black_box(sum.wrapping_mul(31).wrapping_add(7));
+        }
+        assert!(cpu_ns() > before);
+        assert!(rss_bytes() > 100_000, "a program is larger than that");
+    }
+}

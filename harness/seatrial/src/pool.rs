@@ -1,0 +1,265 @@
+//! Trials in worker processes.
+//!
+//! ```text
+//! seeds -> one thread per slot -> worker process: a job per line in, an answer per line out -> each(seed, Done)
+//! ```
+//!
+//! A worker is replaced after a number of trials, when it has grown large, and when it dies or falls silent. Its death
+//! is the result of the seed that it was working on, never of the run.
+//!
+//! **Invariant:** every seed handed out gets exactly one result (`a_worker_that_dies_costs_its_seed_and_no_other`).
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::ops::ControlFlow;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Trials after which a worker is replaced: what an allocator keeps or a simulation leaks never adds up to much.
+const TRIALS_PER_WORKER: u32 = 50;
+
+/// Resident memory beyond which a worker is replaced after its trial. A trial's record takes tens of megabytes.
+const LARGE_WORKER_BYTES: u64 = 1 << 30;
+
+/// Wall time after which a trial counts as hung. A trial takes about a second; this leaves room for a loaded machine.
+const HUNG_AFTER: Duration = Duration::from_secs(300);
+
+/// Lines of a worker's stderr that are kept to tell why it died: a panic's message and the start of its backtrace.
+const KEPT_STDERR_LINES: usize = 12;
+
+/// A worker's answer: what it was asked for, and how large it has grown.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answer<T> {
+    /// Resident memory of the worker, in bytes.
+    pub rss_bytes: u64,
+    /// What came of the job.
+    pub result: T,
+}
+
+/// What came of a seed.
+#[derive(Debug, PartialEq)]
+pub enum Done<T> {
+    /// The worker's answer.
+    Answered(T),
+    /// The worker died, fell silent or babbled: one sentence.
+    Died(String),
+}
+
+/// Runs `jobs`, each under its seed, on `slots` workers at once and calls `each` here as results come in, in any order.
+/// Once `each` breaks, no further job is begun; those under way still come in.
+///
+/// # Errors
+/// A worker that cannot be started at all.
+pub fn run<J, T>(
+    worker: impl Fn() -> Command + Sync,
+    slots: usize,
+    jobs: impl IntoIterator<Item = (u64, J)>,
+    mut each: impl FnMut(u64, Done<T>) -> ControlFlow<()>,
+) -> std::io::Result<()>
+where
+    J: Serialize + Send,
+    T: DeserializeOwned + Send,
+{
+    let jobs: Mutex<Option<VecDeque<(u64, J)>>> = Mutex::new(Some(jobs.into_iter().collect()));
+    let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.pop_front();
+    let (results, incoming) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..slots {
+            let (worker, next, results) = (&worker, &next, results.clone());
+            scope.spawn(move || slot(worker, next, &results));
+        }
+        drop(results);
+        let mut failure = Ok(());
+        for result in incoming {
+            let stop = match result {
+                Ok((seed, done)) => each(seed, done).is_break(),
+                Err(error) => {
+                    failure = Err(error);
+                    true
+                }
+            };
+            if stop {
+                *jobs.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+        }
+        failure
+    })
+}
+
+/// One worker after the other, until no job is left.
+fn slot<J: Serialize, T: DeserializeOwned>(
+    start: &impl Fn() -> Command,
+    next: &impl Fn() -> Option<(u64, J)>,
+    results: &Sender<std::io::Result<(u64, Done<T>)>>,
+) {
+    let mut worker: Option<Worker> = None;
+    while let Some((seed, job)) = next() {
+        let mut at_work = match worker.take().map_or_else(|| Worker::start(start()), Ok) {
+            Ok(at_work) => at_work,
+            Err(error) => {
+                let _ = results.send(Err(error));
+                return;
+            }
+        };
+        let done = match at_work.ask::<J, T>(&job) {
+            Ok(answer) => {
+                let spent = at_work.trials >= TRIALS_PER_WORKER || answer.rss_bytes > LARGE_WORKER_BYTES;
+                worker = (!spent).then_some(at_work);
+                Done::Answered(answer.result)
+            }
+            Err(why) => Done::Died(why),
+        };
+        // Nobody listens any more only when the run is being torn down.
+        if results.send(Ok((seed, done))).is_err() {
+            return;
+        }
+    }
+}
+
+struct Worker {
+    child: Child,
+    jobs: ChildStdin,
+    answers: Receiver<String>,
+    said: Arc<Mutex<VecDeque<String>>>,
+    trials: u32,
+}
+
+impl Worker {
+    fn start(mut command: Command) -> std::io::Result<Self> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let (Some(jobs), Some(output), Some(errors)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            unreachable!("all three were asked for as pipes")
+        };
+        let (lines, answers) = mpsc::channel();
+        std::thread::spawn(move || each_line(output, |line| lines.send(line).is_ok()));
+        let said = Arc::new(Mutex::new(VecDeque::new()));
+        let keep = Arc::clone(&said);
+        std::thread::spawn(move || {
+            each_line(errors, |line| {
+                let mut kept = keep.lock().unwrap_or_else(PoisonError::into_inner);
+                if kept.len() < KEPT_STDERR_LINES {
+                    kept.push_back(line);
+                }
+                true
+            });
+        });
+        Ok(Self { child, jobs, answers, said, trials: 0 })
+    }
+
+    fn ask<J: Serialize, T: DeserializeOwned>(&mut self, job: &J) -> Result<Answer<T>, String> {
+        self.trials += 1;
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let job = serde_json::to_string(job).map_err(|error| format!("the job cannot be written down: {error}"))?;
+        if writeln!(self.jobs, "{job}").and_then(|()| self.jobs.flush()).is_err() {
+            return Err(self.death());
+        }
+        match self.answers.recv_timeout(HUNG_AFTER) {
+            Ok(line) => serde_json::from_str(&line).map_err(|error| format!("the worker's answer makes no sense: {error}")),
+            Err(RecvTimeoutError::Timeout) => Err(format!("no answer within {} s of wall time", HUNG_AFTER.as_secs())),
+            Err(RecvTimeoutError::Disconnected) => Err(self.death()),
+        }
+    }
+
+    /// How the worker, whose pipes are closed, came to its end.
+    fn death(&mut self) -> String {
+        let how = match self.child.wait() {
+            Ok(status) => describe(status),
+            Err(error) => format!("was lost: {error}"),
+        };
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let said: Vec<&str> = said.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
+        if said.is_empty() { format!("the worker {how}") } else { format!("the worker {how}: {}", said.join(" | ")) }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nothing to do about a failure either way.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with code {code}"),
+        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+fn each_line(from: impl Read, mut take: impl FnMut(String) -> bool) {
+    for line in BufReader::new(from).split(b'\n') {
+        let Ok(line) = line else { return };
+        if !take(String::from_utf8_lossy(&line).into_owned()) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Answers each job with itself; dies on 3, and babbles on 5.
+    const WORKER: &str = r#"while read job; do
+        [ "$job" = 3 ] && { echo "stack overflow" >&2; exit 7; }
+        [ "$job" = 5 ] && { echo "?"; continue; }
+        echo "{\"rss_bytes\": 1, \"result\": $job}"
+    done"#;
+
+    fn shell() -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", WORKER]);
+        command
+    }
+
+    fn results(slots: usize, jobs: u64, stop_at: Option<u64>) -> BTreeMap<u64, Done<u64>> {
+        let mut found = BTreeMap::new();
+        run(shell, slots, (0..jobs).map(|seed| (seed, seed)), |seed, done| {
+            assert!(found.insert(seed, done).is_none(), "seed {seed} came twice");
+            if Some(seed) == stop_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .expect("a shell");
+        found
+    }
+
+    #[test]
+    fn a_worker_that_dies_costs_its_seed_and_no_other() {
+        for slots in [1, 3] {
+            let found = results(slots, 8, None);
+            assert_eq!(found.len(), 8);
+            assert_eq!(found[&3], Done::Died("the worker exited with code 7: stack overflow".into()));
+            assert!(matches!(&found[&5], Done::Died(why) if why.contains("makes no sense")));
+            for seed in [0, 1, 2, 4, 6, 7] {
+                assert_eq!(found[&seed], Done::Answered(seed));
+            }
+        }
+    }
+
+    #[test]
+    fn workers_are_replaced_and_no_seed_is_lost() {
+        let jobs = u64::from(TRIALS_PER_WORKER) * 2 + 10;
+        assert_eq!(results(1, jobs, None).len() as u64, jobs);
+    }
+
+    #[test]
+    fn nothing_is_begun_after_a_break() {
+        assert_eq!(results(1, 8, Some(1)).len(), 2);
+    }
+
+    #[test]
+    fn a_worker_that_cannot_be_started_is_an_error() {
+        let jobs = [(0, 0), (1, 1)];
+        let missing = || Command::new("/nonexistent/worker");
+        let each = |_, _: Done<u64>| panic!("there is no result");
+        assert!(run(missing, 2, jobs, each).is_err());
+    }
+}

@@ -1,0 +1,373 @@
+//! Sets a trial's world up, lets it run, and collects what came of it.
+
+use crate::effects::{Action, DiskTrouble, Host, LinkTrouble, Topology};
+use crate::listener::Listener;
+use crate::observer::Observer;
+use crate::sampler::Sampler;
+use crate::storm::{Due, Storm};
+use crate::{Cost, Outcome, Trial, empty_record};
+use faults::Ns;
+use record::{Config, Record};
+use rt::sim::{DiskFaults, ExitReason, HostId, LinkConfig, Panicked, World};
+use seaworthy::{Server, ServerConfig};
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use store::server::{MemberAddress, MemberConfig};
+use tokio::sync::Notify;
+use workloads::Recorder;
+use workloads::store::Setting;
+
+/// How long a process that exited by itself stays down: systemd's restart delay is 100 ms, but a member that finds its
+/// disk broken should not spend a trial restarting.
+const RESTART_NS: Ns = 1_000_000_000;
+
+/// Snapshots come this often in a trial, so that a member which was away for a quarter of a minute needs one.
+const SNAPSHOT_ENTRIES: u64 = 300;
+/// And so many entries before one remain for members which were away for less.
+const CATCH_UP_ENTRIES: u64 = 100;
+
+const CLIENT_PORT: u16 = 2379;
+const PEER_PORT: u16 = 2380;
+
+const SECOND: Ns = 1_000_000_000;
+
+/// Runs a trial in `world`.
+pub(crate) async fn run(world: World, trial: Trial) -> Outcome {
+    let stage = Arc::new(Stage::new(world, &trial));
+    let listener = Listener {
+        world: stage.world.clone(),
+        members: stage.members.clone(),
+        observer: stage.observer.clone(),
+        due: stage.due.clone(),
+    };
+    let _listening = tracing::subscriber::set_default(listener);
+    stage.start_members();
+    stage.start_clients(trial.seed);
+    for member in 0..stage.config.members {
+        stage.world.spawn("supervisor", Arc::clone(&stage).supervise(member));
+    }
+    stage.world.spawn("storm", Arc::clone(&stage).blow());
+    stage.world.spawn("sampler", Arc::clone(&stage).sample());
+    stage.world.sleep_until_ns(workloads::store::timeline(&stage.config).ended_ns).await;
+    stage.collect(&trial)
+}
+
+/// The world of one trial and everything that watches over it.
+struct Stage {
+    world: World,
+    config: Config,
+    members: Vec<HostId>,
+    clients: Vec<HostId>,
+    /// The link between any two hosts in peace.
+    link: LinkConfig,
+    recorder: Recorder,
+    observer: Arc<Mutex<Observer>>,
+    sampler: Mutex<Sampler>,
+    storm: Mutex<Storm>,
+    /// Told when a fault is due because of a mark.
+    due: Arc<Notify>,
+    /// Of each member: what runs, once it has started.
+    running: Vec<Mutex<Option<Arc<Server>>>>,
+    /// Of each member: told when its process was started.
+    started: Vec<Notify>,
+}
+
+impl Stage {
+    fn new(world: World, trial: &Trial) -> Self {
+        let config = trial.config.clone();
+        let host = |block: u8, prefix: &str, number: u32| {
+            // A scenario has a handful of hosts; the last byte of an address holds 254.
+            let last = u8::try_from(number + 1).expect("a trial has fewer than 255 hosts of a kind");
+            world.add_host(&format!("{prefix}{last}"), IpAddr::V4(Ipv4Addr::new(10, 0, block, last)))
+        };
+        let members: Vec<HostId> = (0..config.members).map(|number| host(0, "s", number)).collect();
+        let clients: Vec<HostId> = (0..config.client_hosts).map(|number| host(1, "c", number)).collect();
+        let topology = Topology { members: config.members, client_hosts: config.client_hosts };
+        let storm = Storm::new(&trial.schedule, topology, config.faults_ns);
+        let observer = Observer::new(config.members, config.client_hosts, storm.awaited(), trial.keep_log);
+        let observer = Arc::new(Mutex::new(observer));
+        let recorder = {
+            let (clock, heard, observer) = (world.clone(), world.clone(), observer.clone());
+            let listen = move |happening: &workloads::Happening<'_>| {
+                lock(&observer).happened(heard.now_ns(), happening);
+            };
+            Recorder::new(move || clock.now_ns(), listen)
+        };
+        Self {
+            link: LinkConfig::default(),
+            recorder,
+            observer,
+            sampler: Mutex::new(Sampler::new(config.members)),
+            storm: Mutex::new(storm),
+            due: Arc::new(Notify::new()),
+            running: members.iter().map(|_| Mutex::new(None)).collect(),
+            started: members.iter().map(|_| Notify::new()).collect(),
+            members,
+            clients,
+            config,
+            world,
+        }
+    }
+
+    fn start_members(self: &Arc<Self>) {
+        for member in 0..self.config.members {
+            let stage = Arc::clone(self);
+            let process = move || -> Process { Box::pin(Arc::clone(&stage).member(member)) };
+            self.world.start(self.members[member as usize], process);
+        }
+    }
+
+    /// A member's process: it ends when the member stops.
+    async fn member(self: Arc<Self>, member: u32) {
+        lock(&self.observer).process(self.world.now_ns(), member, true);
+        let why = match Server::start(ServerConfig { store: member_config(&self.config, member) }).await {
+            Ok(running) => {
+                let running = Arc::new(running);
+                *lock(&self.running[member as usize]) = Some(running.clone());
+                format!("stops: {:?}", running.stopped().await)
+            }
+            Err(error) => format!("does not start: {error}"),
+        };
+        lock(&self.observer).warned(self.world.now_ns(), Some(member), &why);
+    }
+
+    fn start_clients(&self, seed: u64) {
+        let endpoints = (0..self.config.members).map(|member| address(member, CLIENT_PORT)).collect();
+        let setting = Setting { recorder: self.recorder.clone(), endpoints, config: self.config.clone(), seed };
+        for (host, id) in (0..).zip(&self.clients) {
+            let setting = setting.clone();
+            // Clients that began anew would write their values a second time.
+            let begun = AtomicBool::new(false);
+            let process = move || -> Process {
+                if begun.swap(true, Ordering::Relaxed) {
+                    return Box::pin(std::future::pending());
+                }
+                Box::pin(workloads::store::run_host(setting.clone(), host))
+            };
+            self.world.start(*id, process);
+        }
+    }
+
+    /// Notes each end of a member's process, and starts one that ended by itself again, as an init system would.
+    async fn supervise(self: Arc<Self>, member: u32) {
+        let host = self.members[member as usize];
+        let mut last = 0;
+        loop {
+            let exit = self.world.wait_exit(host).await;
+            if exit.process == last {
+                self.started[member as usize].notified().await;
+                continue;
+            }
+            last = exit.process;
+            *lock(&self.running[member as usize]) = None;
+            lock(&self.sampler).forget(member);
+            lock(&self.observer).process(exit.at_ns, member, false);
+            match exit.reason {
+                // A fault's end starts it again.
+                ExitReason::Killed | ExitReason::PoweredOff => continue,
+                ExitReason::Ended => {}
+                ExitReason::Panicked(panicked) => lock(&self.observer).panicked(&panic_record(&panicked)),
+            }
+            self.world.sleep_ns(RESTART_NS).await;
+            let (down, paused) = {
+                let storm = lock(&self.storm);
+                (storm.is().keeps_down(Host::Member(member)), storm.is().pauses(Host::Member(member)))
+            };
+            if !down && !self.world.is_running(host) {
+                self.world.restart(host);
+                if paused {
+                    self.world.pause(host);
+                }
+            }
+        }
+    }
+
+    /// Lets the faults strike and end at their time.
+    async fn blow(self: Arc<Self>) {
+        loop {
+            let now_ns = self.world.now_ns();
+            let marked = lock(&self.observer).due().first().map(|due| due.at_ns);
+            let next = lock(&self.storm).next_ns(now_ns).into_iter().chain(marked).min();
+            match next {
+                Some(next_ns) if next_ns <= now_ns => self.advance(now_ns),
+                Some(next_ns) => {
+                    tokio::select! {
+                        biased;
+                        () = self.due.notified() => {}
+                        () = self.world.sleep_until_ns(next_ns) => {}
+                    }
+                }
+                None => self.due.notified().await,
+            }
+        }
+    }
+
+    fn advance(&self, now_ns: Ns) {
+        let (due, leader, (members, clients)) = {
+            let mut observer = lock(&self.observer);
+            let coming = observer.due();
+            let ready = coming.partition_point(|due| due.at_ns <= now_ns);
+            let due: Vec<Due> = coming.drain(..ready).collect();
+            (due, observer.last_leader(), observer.busy(now_ns))
+        };
+        let busy = |host: Host| match host {
+            Host::Member(member) => {
+                let id = self.members[member as usize];
+                members[member as usize] && self.world.is_running(id) && !self.world.is_paused(id)
+            }
+            Host::Client(client) => clients[client as usize],
+        };
+        let (actions, turns) = lock(&self.storm).advance(now_ns, &due, leader, busy);
+        turns.iter().for_each(|turn| lock(&self.observer).turned(now_ns, turn));
+        actions.iter().for_each(|action| self.act(*action));
+    }
+
+    fn act(&self, action: Action) {
+        let (world, id) = (&self.world, |host| self.id(host));
+        match action {
+            Action::Cut(from, to) => world.cut(id(from), id(to)),
+            Action::Heal(from, to) => world.heal(id(from), id(to)),
+            Action::Hold(from, to) => world.hold(id(from), id(to)),
+            Action::Release(from, to) => world.release(id(from), id(to)),
+            Action::Link(from, to, trouble) => world.set_link(id(from), id(to), troubled(self.link, trouble)),
+            Action::Disk(host, trouble) => world.set_disk(id(host), disk_faults(trouble)),
+            Action::Rate(host, permille) => world.set_rate(id(host), permille),
+            Action::WallOffset(host, offset_ns) => world.set_wall_offset(id(host), offset_ns),
+            Action::Kill(host) => world.kill(id(host)),
+            Action::PowerOff(host) => world.power_off(id(host)),
+            Action::Start(host) => {
+                world.restart(id(host));
+                self.note_start(host);
+            }
+            Action::PowerOn(host) => {
+                world.power_on(id(host));
+                self.note_start(host);
+            }
+            Action::Pause(host) => world.pause(id(host)),
+            Action::Resume(host) => world.resume(id(host)),
+        }
+    }
+
+    fn note_start(&self, host: Host) {
+        if let Host::Member(member) = host {
+            self.started[member as usize].notify_one();
+        }
+    }
+
+    fn id(&self, host: Host) -> HostId {
+        match host {
+            Host::Member(member) => self.members[member as usize],
+            Host::Client(client) => self.clients[client as usize],
+        }
+    }
+
+    /// Looks at the members ten times per simulated second, and ends each second with a checkpoint of the log.
+    async fn sample(self: Arc<Self>) {
+        for look in 1.. {
+            let at_ns = look * record::SAMPLE_NS;
+            self.world.sleep_until_ns(at_ns).await;
+            self.look();
+            if at_ns.is_multiple_of(SECOND) {
+                let net_digest = self.world.net_digest();
+                lock(&self.observer).checkpoint(self.world.now_ns(), net_digest);
+            }
+        }
+    }
+
+    fn look(&self) {
+        let at_ns = self.world.now_ns();
+        for (member, running) in (0..).zip(&self.running) {
+            let running = lock(running).clone();
+            let Some(running) = running.filter(|_| self.world.is_running(self.members[member as usize])) else {
+                continue;
+            };
+            let changes = |from, max| running.store().changes(from, max);
+            let seen = lock(&self.sampler).look(at_ns, member, &running.view(), changes);
+            if let Some(seen) = seen {
+                lock(&self.observer).sampled(at_ns, member, seen);
+            }
+        }
+    }
+
+    /// The trial is over: what came of it.
+    fn collect(&self, trial: &Trial) -> Outcome {
+        self.look();
+        let (operations, watches) = self.recorder.finish();
+        let seen = lock(&self.observer).close();
+        let storm = std::mem::replace(&mut *lock(&self.storm), Storm::over());
+        let record = Record {
+            strikes: storm.into_strikes(),
+            operations,
+            watches,
+            observations: seen.observations,
+            marks: seen.marks,
+            ended_ns: self.world.now_ns(),
+            log_hash: seen.log_hash,
+            checkpoints: seen.checkpoints,
+            panics: self.world.panics().iter().map(panic_record).collect(),
+            ..empty_record(trial)
+        };
+        let cost = Cost { cpu_ns: thread_cpu_ns(), profile: self.world.profile() };
+        Outcome { record, log: seen.log, cost }
+    }
+}
+
+type Process = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The record's form of a panic.
+pub(crate) fn panic_record(panicked: &Panicked) -> record::Panic {
+    let message = format!("{} ({}, task {})", panicked.message, panicked.location, panicked.task);
+    record::Panic { at_ns: panicked.at_ns, host: panicked.host.clone(), message }
+}
+
+fn member_config(config: &Config, member: u32) -> MemberConfig {
+    let id = |member: u32| u64::from(member) + 1;
+    let members = (0..config.members).map(|member| {
+        (id(member), MemberAddress { peer: address(member, PEER_PORT), client: address(member, CLIENT_PORT) })
+    });
+    MemberConfig {
+        snapshot_entries: SNAPSHOT_ENTRIES,
+        catch_up_entries: CATCH_UP_ENTRIES,
+        ..MemberConfig::new(&format!("s{}", member + 1), id(member), members.collect(), "/data")
+    }
+}
+
+fn address(member: u32, port: u16) -> String {
+    format!("s{}:{port}", member + 1)
+}
+
+fn troubled(link: LinkConfig, trouble: LinkTrouble) -> LinkConfig {
+    LinkConfig {
+        delay: link.delay + Duration::from_nanos(trouble.delay_ns),
+        jitter: link.jitter + Duration::from_nanos(trouble.jitter_ns),
+        loss_permille: link.loss_permille.max(trouble.loss_permille),
+        ..link
+    }
+}
+
+fn disk_faults(trouble: DiskTrouble) -> DiskFaults {
+    DiskFaults {
+        write_error_permille: trouble.write_error_permille,
+        sync_error_permille: trouble.sync_error_permille,
+        read_error_permille: trouble.read_error_permille,
+        stalled: trouble.stalled,
+        slow: trouble.slow,
+        full: trouble.full,
+    }
+}
+
+/// CPU time of this thread so far. Asked of the kernel by rustix, which goes past the functions of libc that the
+/// simulation replaces.
+fn thread_cpu_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec.unsigned_abs() * SECOND + time.tv_nsec.unsigned_abs()
+}
+
+/// Whoever panicked while holding a lock ended its process, not the trial.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,104 @@
+//! Trials as the harness runs them.
+
+use record::{Config, Observation, Outcome, Record, Request};
+use sim::{Trial, run, scenario, trial};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn shorter(name: &str, faults_s: u64, calm_s: u64) -> Config {
+    let config = scenario(name).expect("it is listed");
+    Config { faults_ns: faults_s * SECOND, calm_ns: calm_s * SECOND, ..config }
+}
+
+/// Panics with whatever was violated.
+fn judge(record: &Record) {
+    assert_eq!(record.panics, [], "seed {}", record.seed);
+    for verdict in checkers::judge(record) {
+        assert!(verdict.violations.is_empty(), "seed {}: {:?}", record.seed, verdict);
+    }
+}
+
+/// The last thing seen of each member: what it applied, and the hash of its state.
+fn last_states(record: &Record) -> Vec<(i64, u64, u64)> {
+    let last = |wanted: u32| {
+        record.observations.iter().rev().find_map(|observation| match observation {
+            Observation::State { member, revision, applied, hash, .. } if *member == wanted => {
+                Some((*revision, *applied, *hash))
+            }
+            _ => None,
+        })
+    };
+    (0..record.config.members).map(|member| last(member).expect("every member ran")).collect()
+}
+
+fn answered(record: &Record) -> usize {
+    record.operations.iter().filter(|operation| matches!(operation.outcome, Outcome::Ok { .. })).count()
+}
+
+#[test]
+fn a_trial_without_faults_holds_and_ends_with_equal_members() {
+    let record = run(trial(shorter("calm", 10, 10), 1)).record;
+    judge(&record);
+    let states = last_states(&record);
+    assert!(states.iter().all(|state| *state == states[0]), "{states:?}");
+    assert!(states[0].0 > 50, "hardly anything was written: {states:?}");
+    let asked = record.operations.len();
+    assert!((300..900).contains(&asked), "{asked} operations in 20 s at a rate of 30");
+    assert!(answered(&record) * 100 > asked * 85, "{} of {asked} operations were answered", answered(&record));
+}
+
+#[test]
+fn the_end_state_is_read_through_every_member() {
+    let record = run(trial(shorter("calm", 5, 10), 2)).record;
+    for member in 0..3 {
+        let read = record.operations.iter().rev().find(|op| op.client == workloads::store::READERS + member);
+        let read = read.expect("each member has its reader");
+        assert!(matches!(read.request, Request::Read { revision: 0, .. }));
+        assert!(matches!(read.outcome, Outcome::Ok { .. }), "{read:?}");
+    }
+}
+
+#[test]
+fn the_same_trial_gives_the_same_log() {
+    let again = || run(Trial { keep_log: true, ..trial(shorter("store", 20, 10), 3) });
+    let (one, other) = (again(), again());
+    let differs = one.log.iter().zip(&other.log).flat_map(|(a, b)| a.lines().zip(b.lines())).find(|(a, b)| a != b);
+    assert_eq!(differs, None);
+    assert_eq!(one.record.log_hash, other.record.log_hash);
+    assert_eq!(one.record.checkpoints, other.record.checkpoints);
+    assert_eq!(one.record.checkpoints.len(), 30);
+}
+
+#[test]
+fn keeping_the_log_or_measuring_changes_nothing() {
+    let plain = trial(shorter("store", 10, 5), 4);
+    let watched = Trial { keep_log: true, profile: true, ..plain.clone() };
+    let (plain, watched) = (run(plain), run(watched));
+    assert_eq!(plain.record.log_hash, watched.record.log_hash);
+    assert_eq!((plain.log.is_some(), watched.log.is_some()), (false, true));
+}
+
+#[test]
+fn another_seed_or_another_order_of_tasks_is_another_trial() {
+    let first = trial(shorter("store", 5, 5), 5);
+    let order = Trial { executor_seed: 99, ..first.clone() };
+    let other = trial(shorter("store", 5, 5), 6);
+    let [first, order, other] = [first, order, other].map(|trial| run(trial).record.log_hash);
+    assert!(first != order && first != other);
+}
+
+#[test]
+fn trials_with_faults_hold_and_converge() {
+    for seed in 10..14 {
+        let trial = trial(scenario("store").expect("it is listed"), seed);
+        let planned = trial.schedule.faults.len();
+        let record = run(trial).record;
+        judge(&record);
+        let states = last_states(&record);
+        assert!(states.iter().all(|state| *state == states[0]), "seed {seed}: {states:?}");
+        assert!(!record.strikes.is_empty() && record.strikes.len() <= planned, "seed {seed}");
+        assert!(record.strikes.iter().all(|strike| strike.until_ns <= record.healed_ns), "seed {seed}");
+        let (asked, answered) = (record.operations.len(), answered(&record));
+        assert!(answered * 2 > asked, "seed {seed}: {answered} of {asked} operations were answered");
+    }
+}
