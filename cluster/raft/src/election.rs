@@ -17,8 +17,15 @@ impl Raft {
         let due = self
             .election_timeout
             .is_some_and(|timeout| self.election_elapsed >= timeout);
-        // While a snapshot is being installed there is no durable log to stand for election with.
-        if due && self.voters.contains(self.config.id) && !self.log.is_installing() {
+        if !due || !self.voters.contains(self.config.id) {
+            return;
+        }
+        if self.log.has_writes() {
+            // A member whose disk has unfinished writes could not even vote for itself. Campaigning again and again it would
+            // only raise its term, and with that depose the next leader.
+            mark::sometimes!("campaign waits for the disk");
+            self.become_follower(self.term, NONE);
+        } else {
             self.pre_campaign();
         }
     }

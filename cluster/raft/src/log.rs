@@ -9,7 +9,7 @@
 //! `durable` and `commit` move independently of each other; what is delivered is both.
 //!
 //! **Invariant:** entries are contiguous, their terms never fall, nothing at or below `commit` is ever replaced, `commit` never
-//! falls and never passes the end. Asserted here; exercised by `tests/adversary.rs`.
+//! falls and never passes the end. Asserted here; exercised by `tests/adversary`.
 
 use std::collections::VecDeque;
 

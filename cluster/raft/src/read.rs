@@ -4,7 +4,7 @@
 //! then answers. Rounds are numbered; all reads that arrive before a Ready is taken share one; a majority that
 //! confirmed round n confirmed all before it.
 //!
-//! **Invariant:** a read's index covers every write acknowledged before it was asked for (`tests/adversary.rs`).
+//! **Invariant:** a read's index covers every write acknowledged before it was asked for (`tests/adversary`).
 
 use std::collections::VecDeque;
 

@@ -70,7 +70,10 @@ impl Net {
                     self.raft(id).tick(0);
                 }
             }
-            b':' => (0..number()).for_each(|_| self.raft(id).tick(0)),
+            b':' => (0..number()).for_each(|_| {
+                self.raft(id).tick(0);
+                self.drain(id);
+            }),
             b'|' => self.cut ^= 1 << id,
             b'w' => self.write(id),
             b'+' => {
@@ -307,22 +310,116 @@ fn told(message: &Message) -> String {
 
 #[test]
 fn an_election_asks_first_and_votes_only_with_a_durable_log() {
-    check(3, "1! 1>2 2>1 1w 1>2 2w 2>1 1w *", expect![[""]]);
+    check(
+        3,
+        "1! 1>2 2>1 1w 1>2 2w 2>1 1w *",
+        expect![[r#"
+        1!
+          1: PreCandidate in term 0, leader 0
+          1>2 t1 pre-vote? log 0@0
+          1>3 t1 pre-vote? log 0@0
+        1>2
+          2>1 t1 pre-vote true
+        2>1
+          1: Candidate in term 1, leader 0
+        1w
+          1>2 t1 vote? log 0@0
+          1>3 t1 vote? log 0@0
+        1>2
+          2: Follower in term 1, leader 0
+        2w
+          2>1 t1 vote true
+        2>1
+          1: Leader in term 1, leader 1
+          1: writes from 1 1
+          1>2 t1 append after 0@0 [] commit 0
+          1>3 t1 append after 0@0 [] commit 0
+        1w
+        *
+          3>1 t1 pre-vote true
+          3: Follower in term 1, leader 0
+          2: Follower in term 1, leader 1
+          2>1 t1 accepted 0
+          3: Follower in term 1, leader 1
+          3>1 t1 vote true
+          3>1 t1 accepted 0
+          1>2 t1 append after 0@0 [1] commit 0
+          1>3 t1 append after 0@0 [1] commit 0
+          2: writes from 1 1
+          3: writes from 1 1
+          2>1 t1 accepted 1
+          3>1 t1 accepted 1
+          1: applies 1@1
+          1>2 t1 commit 1
+          1>3 t1 commit 1
+          2: applies 1@1
+          3: applies 1@1
+    "#]],
+    );
 }
 
 #[test]
 fn one_member_alone_leads_once_its_vote_is_durable() {
-    check(1, "1! 1w 1w 1+a 1?7 1w", expect![[""]]);
+    check(
+        1,
+        "1! 1w 1w 1+a 1?7 1w",
+        expect![[r#"
+        1!
+          1: Candidate in term 1, leader 0
+        1w
+          1: Leader in term 1, leader 1
+          1: writes from 1 1
+        1w
+          1: applies 1@1
+        1+a
+          1: writes from 2 1:a
+        1?7
+          1: read 7 at 1
+        1w
+          1: applies 2@1:a
+    "#]],
+    );
 }
 
 #[test]
 fn a_member_cut_off_does_not_depose_a_leader_that_is_heard() {
-    check(3, "1! * @ 3! 3>2 2>3", expect![[""]]);
+    check(
+        3,
+        "1! * @ 3! 3>2 2>3",
+        expect![[r#"
+        3!
+          3: PreCandidate in term 1, leader 0
+          3>1 t2 pre-vote? log 1@1
+          3>2 t2 pre-vote? log 1@1
+        3>2
+        2>3
+    "#]],
+    );
 }
 
 #[test]
 fn a_leader_that_hears_no_majority_steps_down() {
-    check(3, "1! * 1:10 @ 1| 1:10 1+a 1?5", expect![[""]]);
+    check(
+        3,
+        "1! * 1:10 @ 1| 1:10 1+a 1?5",
+        expect![[r#"
+            1|
+            1:10
+              1>2 t1 heartbeat commit 1 round 0
+              1>3 t1 heartbeat commit 1 round 0
+              1>2 t1 heartbeat commit 1 round 0
+              1>3 t1 heartbeat commit 1 round 0
+              1>2 t1 heartbeat commit 1 round 0
+              1>3 t1 heartbeat commit 1 round 0
+              1>2 t1 heartbeat commit 1 round 0
+              1>3 t1 heartbeat commit 1 round 0
+              1: Follower in term 1, leader 0
+            1+a
+              1: no leader is known
+            1?5
+              1: no leader is known
+        "#]],
+    );
 }
 
 #[test]
@@ -330,7 +427,16 @@ fn a_vote_survives_a_restart() {
     check(
         3,
         "1! 2! 1>3 3>1 2>3 3>2 1w 2w @ 1>3 3w 3# 2>3 3w",
-        expect![[""]],
+        expect![[r#"
+            1>3
+              3: Follower in term 1, leader 0
+            3w
+              3>1 t1 vote true
+            3#
+            2>3
+              3>2 t1 vote false
+            3w
+        "#]],
     );
 }
 
@@ -339,18 +445,96 @@ fn an_entry_is_committed_by_two_followers_before_the_leader_has_written_it() {
     check(
         3,
         "1! * @ 1+a 1+b 1>2 2w 2>1 1>3 3w 3>1 1w *",
-        expect![[""]],
+        expect![[r#"
+            1+a
+              1: writes from 2 1:a
+              1>2 t1 append after 1@1 [1:a] commit 1
+              1>3 t1 append after 1@1 [1:a] commit 1
+            1+b
+              1: writes from 3 1:b
+              1>2 t1 append after 2@1 [1:b] commit 1
+              1>3 t1 append after 2@1 [1:b] commit 1
+            1>2
+              2: writes from 2 1:a 1:b
+            2w
+              2>1 t1 accepted 2
+              2>1 t1 accepted 3
+            2>1
+            1>3
+              3: writes from 2 1:a 1:b
+            3w
+              3>1 t1 accepted 2
+              3>1 t1 accepted 3
+            3>1
+              1>2 t1 commit 3
+              1>3 t1 commit 3
+            1w
+              1: applies 2@1:a
+              1: applies 3@1:b
+            *
+              2: applies 2@1:a
+              2: applies 3@1:b
+              3: applies 2@1:a
+              3: applies 3@1:b
+        "#]],
     );
 }
 
 #[test]
 fn a_follower_forwards_proposals_and_reads() {
-    check(3, "2?1 2+a 1! * @ 2+a * 2?7 *", expect![[""]]);
+    check(
+        3,
+        "1! * @ 2+a * 2?7 *",
+        expect![[r#"
+        2+a
+          2>1 t0 propose:a
+        *
+          1: writes from 2 1:a
+          1>2 t1 append after 1@1 [1:a] commit 1
+          1>3 t1 append after 1@1 [1:a] commit 1
+          2: writes from 2 1:a
+          3: writes from 2 1:a
+          2>1 t1 accepted 2
+          3>1 t1 accepted 2
+          1: applies 2@1:a
+          1>2 t1 commit 2
+          1>3 t1 commit 2
+          2: applies 2@1:a
+          3: applies 2@1:a
+        2?7
+          2>1 t0 read 7?
+        *
+          1>2 t1 heartbeat commit 2 round 1
+          1>3 t1 heartbeat commit 2 round 1
+          2>1 t1 heartbeat reply round 1
+          3>1 t1 heartbeat reply round 1
+          1>2 t1 read 7 at 2
+          2: read 7 at 2
+    "#]],
+    );
 }
 
 #[test]
 fn a_later_round_answers_the_reads_of_a_lost_one_too() {
-    check(3, "1! * @ 1?7 1x2 1x3 1?8 1>2 2>1", expect![[""]]);
+    check(
+        3,
+        "1! * @ 1?7 1x2 1x3 1?8 1>2 2>1",
+        expect![[r#"
+        1?7
+          1>2 t1 heartbeat commit 1 round 1
+          1>3 t1 heartbeat commit 1 round 1
+        1x2
+        1x3
+        1?8
+          1>2 t1 heartbeat commit 1 round 2
+          1>3 t1 heartbeat commit 1 round 2
+        1>2
+          2>1 t1 heartbeat reply round 2
+        2>1
+          1: read 7 at 1
+          1: read 8 at 1
+    "#]],
+    );
 }
 
 #[test]
@@ -358,21 +542,110 @@ fn a_read_waits_until_the_leader_committed_in_its_own_term() {
     check(
         3,
         "1! 1>2 2>1 1w 1>2 2w 2>1 @ 1?7 1w 1>2 2>1 1>2 2w 2>1 1>2 2>1",
-        expect![[""]],
+        expect![[r#"
+            1?7
+            1w
+            1>2
+              2: Follower in term 1, leader 1
+              2>1 t1 accepted 0
+            2>1
+              1>2 t1 append after 0@0 [1] commit 0
+            1>2
+              2: writes from 1 1
+            2w
+              2>1 t1 accepted 1
+            2>1
+              1: applies 1@1
+              1>2 t1 heartbeat commit 1 round 1
+              1>3 t1 heartbeat commit 0 round 1
+            1>2
+              2: applies 1@1
+              2>1 t1 heartbeat reply round 1
+            2>1
+              1: read 7 at 1
+        "#]],
     );
 }
 
 #[test]
 fn reads_die_with_the_leadership() {
-    check(3, "1! * 1| 1?7 3! 2! @ * 1| 2:2 *", expect![[""]]);
+    check(
+        3,
+        "1! * 1| 1?7 @ 3! 3x2 2! * 1| 2:2 *",
+        expect![[r#"
+            3!
+              3: PreCandidate in term 1, leader 0
+              3>1 t2 pre-vote? log 1@1
+              3>2 t2 pre-vote? log 1@1
+            3x2
+            2!
+              2: PreCandidate in term 1, leader 0
+              2>1 t2 pre-vote? log 1@1
+              2>3 t2 pre-vote? log 1@1
+            *
+              3>2 t2 pre-vote true
+              2: Candidate in term 2, leader 0
+              2>1 t2 vote? log 1@1
+              2>3 t2 vote? log 1@1
+              3: Follower in term 2, leader 0
+              3>2 t2 vote true
+              2: Leader in term 2, leader 2
+              2: writes from 2 2
+              2>1 t2 append after 1@1 [] commit 1
+              2>3 t2 append after 1@1 [] commit 1
+              3: Follower in term 2, leader 2
+              3>2 t2 accepted 1
+              2>3 t2 append after 1@1 [2] commit 1
+              3: writes from 2 2
+              3>2 t2 accepted 2
+              2: applies 2@2
+              2>3 t2 commit 2
+              3: applies 2@2
+            1|
+            2:2
+              2>1 t2 heartbeat commit 0 round 0
+              2>3 t2 heartbeat commit 2 round 0
+            *
+              1: Follower in term 2, leader 2
+              1>2 t2 heartbeat reply round 0
+              3>2 t2 heartbeat reply round 0
+              2>1 t2 append after 1@1 [] commit 2
+              1>2 t2 accepted 1
+              2>1 t2 append after 1@1 [2] commit 2
+              1: writes from 2 2
+              1>2 t2 accepted 2
+              1: applies 2@2
+        "#]],
+    );
 }
 
 #[test]
 fn a_log_that_differs_is_found_out_in_one_question_per_term_and_replaced() {
     check(
         3,
-        "1! * 1| 1+a 1+b 1+c 1w 1# 3! 2! * 2+d 2+e * 2=3 * @ 1| 3:2 *",
-        expect![[""]],
+        "1! * 1| 1+a 1+b 1+c 1w 1# 3! 3x2 2! * 2+d 2+e * 2=3 * @ 1| 3:2 *",
+        expect![[r#"
+            1|
+            3:2
+              3>1 t3 heartbeat commit 0 round 0
+              3>2 t3 heartbeat commit 5 round 0
+            *
+              1: Follower in term 3, leader 3
+              1>3 t3 heartbeat reply round 0
+              2>3 t3 heartbeat reply round 0
+              3>1 t3 append after 4@2 [] commit 5
+              1>3 t3 rejected 4, try 4@1
+              3>1 t3 append after 1@1 [] commit 5
+              1: applies 1@1
+              1>3 t3 accepted 1
+              3>1 t3 append after 1@1 [2 2:d 2:e 3] commit 5
+              1: writes from 2 2 2:d 2:e 3
+              1>3 t3 accepted 5
+              1: applies 2@2
+              1: applies 3@2:d
+              1: applies 4@2:e
+              1: applies 5@3
+        "#]],
     );
 }
 
@@ -381,16 +654,120 @@ fn a_follower_that_lags_behind_the_log_gets_a_snapshot_and_goes_on() {
     check(
         3,
         "1! * 3| 1+a 1+b * 1- 1+c * @ 3| 1:2 1>3 3>1 1>3 3>1 1>3 3w 3>1 *",
-        expect![[""]],
+        expect![[r#"
+            3|
+            1:2
+              1>2 t1 heartbeat commit 4 round 0
+              1>3 t1 heartbeat commit 1 round 0
+            1>3
+              3>1 t1 heartbeat reply round 0
+            3>1
+              1>3 t1 append after 4@1 [] commit 4
+            1>3
+              3>1 t1 rejected 4, try 1@1
+            3>1
+              1>3 t1 snapshot 3@1
+            1>3
+              3: installs 3@1
+            3w
+              3>1 t1 accepted 3
+            3>1
+              1>3 t1 append after 3@1 [1:c] commit 4
+            *
+              2>1 t1 heartbeat reply round 0
+              3: writes from 4 1:c
+              3>1 t1 accepted 4
+              3: applies 4@1:c
+        "#]],
     );
 }
 
 #[test]
 fn a_lost_append_is_asked_for_after_a_heartbeat() {
-    check(3, "1! * @ 1+a 1x3 * 1:2 *", expect![[""]]);
+    check(
+        3,
+        "1! * @ 1+a 1x3 * 1:2 *",
+        expect![[r#"
+        1+a
+          1: writes from 2 1:a
+          1>2 t1 append after 1@1 [1:a] commit 1
+          1>3 t1 append after 1@1 [1:a] commit 1
+        1x3
+        *
+          2: writes from 2 1:a
+          2>1 t1 accepted 2
+          1: applies 2@1:a
+          1>2 t1 commit 2
+          2: applies 2@1:a
+        1:2
+          1>2 t1 heartbeat commit 2 round 0
+          1>3 t1 heartbeat commit 1 round 0
+        *
+          2>1 t1 heartbeat reply round 0
+          3>1 t1 heartbeat reply round 0
+          1>3 t1 append after 2@1 [] commit 2
+          3>1 t1 rejected 2, try 1@1
+          1>3 t1 append after 1@1 [] commit 2
+          3>1 t1 accepted 1
+          1>3 t1 append after 1@1 [1:a] commit 2
+          3: writes from 2 1:a
+          3>1 t1 accepted 2
+          3: applies 2@1:a
+    "#]],
+    );
 }
 
 #[test]
 fn a_leader_hands_over_once_the_other_has_everything() {
-    check(3, "1! * @ 1+a 1=2 1+b *", expect![[""]]);
+    check(
+        3,
+        "1! * @ 1+a 1=2 1+b *",
+        expect![[r#"
+        1+a
+          1: writes from 2 1:a
+          1>2 t1 append after 1@1 [1:a] commit 1
+          1>3 t1 append after 1@1 [1:a] commit 1
+        1=2
+        1+b
+          1: the leader is handing over to another member
+        *
+          2: writes from 2 1:a
+          3: writes from 2 1:a
+          2>1 t1 accepted 2
+          3>1 t1 accepted 2
+          1: applies 2@1:a
+          1>2 t1 campaign now
+          1>2 t1 commit 2
+          1>3 t1 commit 2
+          2: Candidate in term 2, leader 0
+          3: applies 2@1:a
+          2>1 t2 vote? log 2@1 by wish
+          2>3 t2 vote? log 2@1 by wish
+          1: Follower in term 2, leader 0
+          3: Follower in term 2, leader 0
+          1>2 t2 vote true
+          3>2 t2 vote true
+          2: Leader in term 2, leader 2
+          2: writes from 3 2
+          2>1 t2 append after 2@1 [] commit 1
+          2>3 t2 append after 2@1 [] commit 1
+          1: Follower in term 2, leader 2
+          1>2 t2 accepted 2
+          3: Follower in term 2, leader 2
+          3>2 t2 accepted 2
+          2>1 t2 append after 2@1 [2] commit 1
+          2>3 t2 append after 2@1 [2] commit 1
+          1: writes from 3 2
+          3: writes from 3 2
+          1>2 t2 accepted 3
+          3>2 t2 accepted 3
+          2: applies 2@1:a
+          2: applies 3@2
+          2>1 t2 commit 3
+          2>3 t2 commit 2
+          2>3 t2 commit 3
+          1: applies 3@2
+          3: applies 3@2
+    "#]],
+    );
 }

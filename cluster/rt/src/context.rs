@@ -4,7 +4,7 @@
 //! clock, network and disk. A thread without one gets the real backend.
 //!
 //! **Invariant:** a task never runs, nor is dropped, under another process's context
-//! (`a_drop_sees_its_own_node` in tests/process.rs).
+//! (`a_drop_sees_its_own_node` in tests/processes.rs).
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -47,7 +47,15 @@ impl NodeContext {
         disk: Arc<SimDisk>,
         node: NodeHandle,
     ) -> Arc<NodeContext> {
-        Arc::new(NodeContext { name, host, process, world, disk, node, streams: Mutex::default() })
+        Arc::new(NodeContext {
+            name,
+            host,
+            process,
+            world,
+            disk,
+            node,
+            streams: Mutex::default(),
+        })
     }
 
     /// The stream `name` of this process, each time another.
@@ -107,7 +115,10 @@ pub(crate) struct InContext<F> {
 
 impl<F> InContext<F> {
     pub(crate) fn new(node: Arc<NodeContext>, future: F) -> Self {
-        InContext { node: Some(node), future: Some(Box::pin(future)) }
+        InContext {
+            node: Some(node),
+            future: Some(Box::pin(future)),
+        }
     }
 }
 
@@ -117,7 +128,11 @@ impl<F: Future> Future for InContext<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
         let _entered = Entered::new(&mut this.node);
-        this.future.as_mut().expect("only a drop takes it").as_mut().poll(cx)
+        this.future
+            .as_mut()
+            .expect("only a drop takes it")
+            .as_mut()
+            .poll(cx)
     }
 }
 

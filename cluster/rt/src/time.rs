@@ -28,7 +28,9 @@ impl Instant {
         if let Some(ns) = crate::context::with(|node| node.world.monotonic_ns(node.host)) {
             return Instant { ns };
         }
-        Instant { ns: nanoseconds(origin().elapsed()) }
+        Instant {
+            ns: nanoseconds(origin().elapsed()),
+        }
     }
 
     /// How long ago this was; zero if it is yet to come.
@@ -42,7 +44,9 @@ impl Add<Duration> for Instant {
 
     /// Saturates at the end of time.
     fn add(self, duration: Duration) -> Instant {
-        Instant { ns: self.ns.saturating_add(nanoseconds(duration)) }
+        Instant {
+            ns: self.ns.saturating_add(nanoseconds(duration)),
+        }
     }
 }
 
@@ -78,7 +82,8 @@ impl Timestamp {
     }
 }
 
-/// Completes when `duration` has passed on this node's monotonic clock, counted from this call.
+/// Completes when `duration` has passed on this node's monotonic clock, counted from this call: the clock is that of
+/// whoever calls, whatever task awaits it.
 pub fn sleep(duration: Duration) -> Sleep {
     sleep_until(Instant::now() + duration)
 }
@@ -87,9 +92,15 @@ pub fn sleep(duration: Duration) -> Sleep {
 pub fn sleep_until(deadline: Instant) -> Sleep {
     #[cfg(madsim)]
     if let Some(timer) = crate::context::with(|node| node.world.timer(node.host, deadline.ns)) {
-        return Sleep { deadline, timer: Timer::Sim(timer) };
+        return Sleep {
+            deadline,
+            timer: Timer::Sim(timer),
+        };
     }
-    Sleep { deadline, timer: Timer::Real(None) }
+    Sleep {
+        deadline,
+        timer: Timer::Real(None),
+    }
 }
 
 /// What [`sleep`] and [`sleep_until`] return. Dropping it costs nothing later.

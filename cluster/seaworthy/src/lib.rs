@@ -50,7 +50,7 @@ impl Server {
 
     /// Stops every role gracefully: leadership is handed over, requests under way are answered for a moment, everything
     /// is durable and the data directory unlocked when this returns.
-    pub async fn shutdown(self) -> StopReason {
+    pub async fn shutdown(&self) -> StopReason {
         self.store.shutdown().await
     }
 }

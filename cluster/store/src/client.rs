@@ -234,7 +234,9 @@ impl Client {
     async fn attempt(&self, member: usize, request: Request, until: Instant) -> Result<Response, ClientError> {
         let connection = match timeout(until - Instant::now(), self.connect(member)).await {
             Ok(connection) => connection?,
-            Err(_) => return Err(ClientError::Unavailable(format!("{}: no connection in time", self.endpoint(member)))),
+            Err(_) => {
+                return Err(ClientError::Unavailable(format!("{}: no connection in time", self.endpoint(member))));
+            }
         };
         connection.request(request, until).await
     }

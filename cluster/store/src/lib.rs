@@ -17,6 +17,7 @@ pub mod mvcc;
 pub mod protocol;
 #[cfg(test)]
 mod script;
+pub mod server;
 pub mod snapshot_file;
 pub mod state;
 pub mod txn;

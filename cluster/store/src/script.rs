@@ -187,7 +187,9 @@ pub fn show(applied: &Applied) -> String {
                 let branch = if txn.succeeded { "then" } else { "else" };
                 format!("@{} {branch} [{}]", txn.header.revision, ops.collect::<Vec<_>>().join("; "))
             }
-            Response::LeaseGrant(grant) => format!("@{} lease {} for {} s", grant.header.revision, grant.id, grant.ttl_s),
+            Response::LeaseGrant(grant) => {
+                format!("@{} lease {} for {} s", grant.header.revision, grant.id, grant.ttl_s)
+            }
             other => format!("@{} {}", applied.revision, format!("{other:?}").split('(').next().unwrap()),
         },
     }

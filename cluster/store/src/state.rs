@@ -20,8 +20,8 @@ pub use snapshot::{Chunks, RestoreError, Restorer, SNAPSHOT_VERSION};
 use crate::command::{Action, Command, CommandError};
 use crate::lease::{LeaseChange, LeaseTable};
 use crate::mvcc::{Tree, mix};
-use crate::types::*;
 use crate::txn;
+use crate::types::*;
 
 /// The replicated state.
 #[derive(Clone, Debug, Default)]

@@ -4,7 +4,7 @@
 //! one revision together, or it is cancelled (`any_pulls_give_exactly_the_history` and
 //! `overtaken_watch_is_cancelled_not_skipped`, C7).
 
-use crate::mvcc::{Span, Tree};
+use crate::mvcc::{FIRST_REVISION, Span, Tree};
 use crate::types::{Event, Header, WatchRequest, WatchResponse};
 
 /// Events in one batch, unless one revision has more, which is never split: etcd's bound of revisions per message.
@@ -71,6 +71,8 @@ impl Cursor {
         }
         let mut events = Vec::new();
         let mut bytes = 0;
+        // The first revision, an empty store's, has no changes.
+        self.next = self.next.max(FIRST_REVISION + 1);
         for (scanned, (revision, changes)) in tree.changes(self.next).enumerate() {
             if scanned == MAX_SCANNED || events.len() >= MAX_BATCH_EVENTS || bytes >= MAX_BATCH_BYTES {
                 break;
@@ -232,6 +234,7 @@ mod tests {
         );
         let mut script = Script::new();
         let mut cursor = Cursor::open(&watch("a", "", 0), script.state.tree());
+        script.run("put a=1");
         cursor.pull(script.state.tree());
         // Even where none of its keys changed in what is compacted: it cannot know that.
         script.run("put b=1\nput b=2\ncompact 4");

@@ -9,7 +9,12 @@ use record::{Guarantee, Verdict};
 
 pub(crate) fn check(h: &History<'_>) -> Verdict {
     let mut findings = Findings::of(Guarantee::C12);
-    for txn in h.transactions.all.iter().filter(|txn| !txn.compares.is_empty()) {
+    for txn in h
+        .transactions
+        .all
+        .iter()
+        .filter(|txn| !txn.compares.is_empty())
+    {
         let op = txn.op;
         let name = || format!("operation {} of client {}", op.id, op.client);
         let answer = txn.answer();
@@ -36,7 +41,12 @@ pub(crate) fn check(h: &History<'_>) -> Verdict {
                 };
                 findings.violated(
                     op.completed_ns.min(h.record.ended_ns),
-                    format!("{} made revision {} {what} at revision {}", name(), landing.revision, landing.revision - 1),
+                    format!(
+                        "{} made revision {} {what} at revision {}",
+                        name(),
+                        landing.revision,
+                        landing.revision - 1
+                    ),
                 );
             }
         }
@@ -56,13 +66,20 @@ mod tests {
         story.put("a", "a1");
         story.txn(&[changed_at("a", 2)], &[put("a", "a2")], &[]);
         story.txn(&[changed_at("a", 2)], &[put("a", "never")], &[]);
-        story.txn(&[changed_at("a", 2)], &[put("a", "never")], &[put("b", "else")]);
+        story.txn(
+            &[changed_at("a", 2)],
+            &[put("a", "never")],
+            &[put("b", "else")],
+        );
         story
     }
 
     fn answered(story: &mut Story, id: usize, told: bool) {
         match &mut story.op(id).outcome {
-            Outcome::Ok { reply: Reply::Txn { succeeded }, .. } => *succeeded = told,
+            Outcome::Ok {
+                reply: Reply::Txn { succeeded },
+                ..
+            } => *succeeded = told,
             _ => panic!("it was answered"),
         }
     }

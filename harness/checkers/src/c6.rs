@@ -16,13 +16,19 @@ const STEP_NS: Ns = 1_000_000_000;
 
 pub(crate) fn check(h: &History<'_>) -> Verdict {
     let mut findings = Findings::of(Guarantee::C6);
-    let Some((begin_ns, end_ns)) = at_work(h.record) else { return findings.verdict() };
+    let Some((begin_ns, end_ns)) = at_work(h.record) else {
+        return findings.verdict();
+    };
     let commits = commits(h.record);
     let mut windows: BTreeSet<Ns> = BTreeSet::new();
     // By its end: several majorities see the same gap, and the one that was able for longest sees most of it.
     let mut gaps: BTreeMap<Ns, Stretch> = BTreeMap::new();
     for stretch in h.timeline.stretches() {
-        let stretch = Stretch { from_ns: stretch.from_ns.max(begin_ns), until_ns: stretch.until_ns.min(end_ns), ..stretch };
+        let stretch = Stretch {
+            from_ns: stretch.from_ns.max(begin_ns),
+            until_ns: stretch.until_ns.min(end_ns),
+            ..stretch
+        };
         if stretch.from_ns >= stretch.until_ns {
             continue;
         }
@@ -39,7 +45,12 @@ pub(crate) fn check(h: &History<'_>) -> Verdict {
         }
     }
     findings.tested(windows.len() as u64);
-    for Stretch { from_ns, until_ns, majority } in gaps.into_values() {
+    for Stretch {
+        from_ns,
+        until_ns,
+        majority,
+    } in gaps.into_values()
+    {
         findings.violated(
             from_ns + PROGRESS_NS,
             format!(
@@ -65,7 +76,9 @@ fn commits(record: &Record) -> Vec<Ns> {
     for observation in &record.observations {
         match observation {
             Observation::Applied { at_ns, .. } => commits.push(*at_ns),
-            Observation::Commits { at_ns, term, .. } if !terms.insert(*term) => commits.push(*at_ns),
+            Observation::Commits { at_ns, term, .. } if !terms.insert(*term) => {
+                commits.push(*at_ns)
+            }
             Observation::Commits { .. }
             | Observation::State { .. }
             | Observation::LeaseGranted { .. }
@@ -85,8 +98,15 @@ fn gaps_of(stretch: Stretch, commits: &[Ns]) -> impl Iterator<Item = Stretch> {
     let end = commits.partition_point(|at_ns| *at_ns < stretch.until_ns);
     let within = commits.get(first..end).unwrap_or_default();
     let begins = std::iter::once(stretch.from_ns).chain(within.iter().copied());
-    let ends = within.iter().copied().chain(std::iter::once(stretch.until_ns));
-    begins.zip(ends).map(move |(from_ns, until_ns)| Stretch { from_ns, until_ns, ..stretch })
+    let ends = within
+        .iter()
+        .copied()
+        .chain(std::iter::once(stretch.until_ns));
+    begins.zip(ends).map(move |(from_ns, until_ns)| Stretch {
+        from_ns,
+        until_ns,
+        ..stretch
+    })
 }
 
 #[cfg(test)]
@@ -109,7 +129,10 @@ mod tests {
     #[test]
     fn a_cluster_that_commits_all_the_time_passes() {
         committing(1, 62).passes(Guarantee::C6, 41);
-        assert_eq!(committing(1, 62).verdict(Guarantee::C6).largest_ns, Some(seconds(1)));
+        assert_eq!(
+            committing(1, 62).verdict(Guarantee::C6).largest_ns,
+            Some(seconds(1))
+        );
     }
 
     #[test]
@@ -151,7 +174,12 @@ mod tests {
     fn a_change_seen_applied_is_progress() {
         let mut story = committing(1, 20);
         for second in 20..62 {
-            story.observe(Observation::Applied { at_ns: seconds(second), member: 1, revision: second as i64, events: vec![] });
+            story.observe(Observation::Applied {
+                at_ns: seconds(second),
+                member: 1,
+                revision: second as i64,
+                events: vec![],
+            });
         }
         story.passes(Guarantee::C6, 41);
     }

@@ -7,11 +7,13 @@
 use crate::History;
 use crate::findings::Findings;
 use crate::leases::seconds_ns;
-use faults::{Ns, What};
-use record::{Guarantee, Operation, Record, Request, Verdict};
+use faults::{Kind, Ns, What};
+use record::{Guarantee, Operation, Record, Request, Strike, Verdict};
 
 /// The fastest rate of a clock, in thousandths, under which anything is promised.
-const FASTEST_PERMILLE: u32 = 1100;
+const FASTEST_PERMILLE: u64 = 1100;
+/// A clock that runs true, in thousandths.
+const TRUE_PERMILLE: u64 = 1000;
 
 pub(crate) fn check(h: &History<'_>) -> Verdict {
     let mut findings = Findings::of(Guarantee::C9);
@@ -31,9 +33,13 @@ pub(crate) fn check(h: &History<'_>) -> Verdict {
                 continue;
             }
             // The end is seen a little late, which only spares a lease that ended a little early.
-            let lives_ns = seconds_ns(*ttl_s) / u64::from(FASTEST_PERMILLE) * 1000;
-            let revoked = lease.revoked_ns.is_some_and(|revoked_ns| revoked_ns <= gone_ns);
-            let fast = too_fast.iter().any(|(from_ns, until_ns)| *from_ns < gone_ns && op.invoked_ns < *until_ns);
+            let lives_ns = seconds_ns(*ttl_s) / FASTEST_PERMILLE * 1000;
+            let revoked = lease
+                .revoked_ns
+                .is_some_and(|revoked_ns| revoked_ns <= gone_ns);
+            let fast = too_fast
+                .iter()
+                .any(|(from_ns, until_ns)| *from_ns < gone_ns && op.invoked_ns < *until_ns);
             if revoked || fast {
                 continue;
             }
@@ -57,24 +63,55 @@ fn named(op: &Operation) -> String {
     let what = match op.request {
         Request::LeaseKeepAlive { .. } => "keep-alive",
         Request::LeaseGrant { .. } => "grant",
-        Request::Read { .. } | Request::Txn { .. } | Request::LeaseRevoke { .. } | Request::Compact { .. } => "operation",
+        Request::Read { .. }
+        | Request::Txn { .. }
+        | Request::LeaseRevoke { .. }
+        | Request::Compact { .. } => "operation",
     };
     format!("{what} {} of client {}", op.id, op.client)
 }
 
-/// When some member's clocks ran faster than anything is promised for.
+/// When some member's clocks ran faster than anything is promised for. Drifts of one member multiply.
 fn too_fast(record: &Record) -> Vec<(Ns, Ns)> {
-    let fast = |fault: u32| match record.schedule.faults.iter().find(|f| f.id == fault).map(|f| &f.what) {
-        Some(What::ClockDrift { permille, .. }) => *permille > FASTEST_PERMILLE,
-        // A strike whose fault was edited away may have been anything.
-        Some(_) | None => true,
-    };
-    record
+    let drifts: Vec<(&Strike, u64)> = record
         .strikes
         .iter()
-        .filter(|strike| strike.kind == faults::Kind::ClockDrift && !strike.members.is_empty() && fast(strike.fault))
-        .map(|strike| (strike.from_ns, strike.until_ns))
-        .collect()
+        .filter(|strike| strike.kind == Kind::ClockDrift)
+        .map(|strike| (strike, rate_permille(record, strike)))
+        .collect();
+    let mut fast = Vec::new();
+    for (begins, _) in &drifts {
+        for member in &begins.members {
+            let active = drifts.iter().filter(|(drift, _)| {
+                drift.members.contains(member)
+                    && drift.from_ns <= begins.from_ns
+                    && begins.from_ns < drift.until_ns
+            });
+            let (rate, until_ns) = active.fold(
+                (TRUE_PERMILLE, begins.until_ns),
+                |(rate, until_ns), (drift, drifts)| {
+                    (rate * drifts / TRUE_PERMILLE, until_ns.max(drift.until_ns))
+                },
+            );
+            if rate > FASTEST_PERMILLE {
+                fast.push((begins.from_ns, until_ns));
+            }
+        }
+    }
+    fast
+}
+
+/// A drift's rate. A strike whose fault was edited away may have been any.
+fn rate_permille(record: &Record, strike: &Strike) -> u64 {
+    let fault = record
+        .schedule
+        .faults
+        .iter()
+        .find(|fault| fault.id == strike.fault);
+    match fault.map(|fault| &fault.what) {
+        Some(What::ClockDrift { permille, .. }) => u64::from(*permille),
+        Some(_) | None => FASTEST_PERMILLE + 1,
+    }
 }
 
 #[cfg(test)]
@@ -142,7 +179,9 @@ mod tests {
         story.unanswered(revoke);
         story.record.operations[revoke].invoked_ns = 0;
         story.passes(Guarantee::C9, 0);
-        story.op(revoke).outcome = record::Outcome::Refused { why: record::Refusal::Unavailable("no leader".into()) };
+        story.op(revoke).outcome = record::Outcome::Refused {
+            why: record::Refusal::Unavailable("no leader".into()),
+        };
         story.flags(Guarantee::C9, "although grant 0");
     }
 
@@ -151,21 +190,62 @@ mod tests {
         let mut story = good();
         story.wait(1);
         story.keep_alive(7, 11);
-        story.flags(Guarantee::C9, "keep-alive 2 of client 1 of lease 7 was answered OK, but the lease was seen gone");
+        story.flags(
+            Guarantee::C9,
+            "keep-alive 2 of client 1 of lease 7 was answered OK, but the lease was seen gone",
+        );
     }
 
     #[test]
     fn a_clock_out_of_bound_leaves_nothing_to_judge() {
         let mut story = good();
         gone_at(&mut story, seconds(13));
-        let drift = |permille| What::ClockDrift { target: Target::Leader, permille };
-        let fault = |what| Fault { id: 0, kind: Kind::ClockDrift, when: When::At(0), for_ns: seconds(60), what };
+        let drift = |permille| What::ClockDrift {
+            target: Target::Leader,
+            permille,
+        };
+        let fault = |what| Fault {
+            id: 0,
+            kind: Kind::ClockDrift,
+            when: When::At(0),
+            for_ns: seconds(60),
+            what,
+        };
         story.strike(Kind::ClockDrift, 0, seconds(60)).members = vec![0];
         story.record.schedule.faults = vec![fault(drift(1100))];
         story.flags(Guarantee::C9, "lease 7 is gone");
         story.record.schedule.faults = vec![fault(drift(1101))];
         story.passes(Guarantee::C9, 0);
         story.record.strikes[0].until_ns = seconds(5);
+        story.flags(Guarantee::C9, "lease 7 is gone");
+    }
+
+    #[test]
+    fn two_drifts_within_bound_may_be_out_of_bound_together() {
+        let mut story = good();
+        gone_at(&mut story, seconds(13));
+        let what = What::ClockDrift {
+            target: Target::Leader,
+            permille: 1060,
+        };
+        for id in 0..2 {
+            story
+                .strike(Kind::ClockDrift, seconds(5 + u64::from(id)), seconds(60))
+                .members = vec![id];
+            let (when, for_ns, what) = (When::At(0), seconds(60), what.clone());
+            let kind = Kind::ClockDrift;
+            story.record.schedule.faults.push(Fault {
+                id,
+                kind,
+                when,
+                for_ns,
+                what,
+            });
+        }
+        story.flags(Guarantee::C9, "lease 7 is gone");
+        story.record.strikes[1].members = vec![0];
+        story.passes(Guarantee::C9, 0);
+        story.record.strikes[0].until_ns = seconds(6);
         story.flags(Guarantee::C9, "lease 7 is gone");
     }
 }

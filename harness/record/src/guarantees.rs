@@ -13,25 +13,25 @@ use std::fmt;
 pub const GUARANTEES: &[Guaranteed] = &[
     Guaranteed {
         id: Guarantee::C1,
-        text: "Writes and consistent reads happen in one order, each between call and answer.",
+        text: "Reads and writes happen one after the other, in real time.",
         side: Side::Safety,
         bound_ns: None,
     },
     Guaranteed {
         id: Guarantee::C2,
-        text: "An acknowledged write is in every later consistent read unless overwritten.",
+        text: "Later reads have each acknowledged write, or a newer one.",
         side: Side::Safety,
         bound_ns: None,
     },
     Guaranteed {
         id: Guarantee::C3,
-        text: "Members that applied the same part of the log hold the same state.",
+        text: "Members that applied the same log hold the same state.",
         side: Side::Safety,
         bound_ns: None,
     },
     Guaranteed {
         id: Guarantee::C4,
-        text: "The revision rises by one with each transaction that changes something, and never falls.",
+        text: "What changes something raises the revision by exactly one.",
         side: Side::Safety,
         bound_ns: None,
     },
@@ -43,19 +43,19 @@ pub const GUARANTEES: &[Guaranteed] = &[
     },
     Guaranteed {
         id: Guarantee::C6,
-        text: "While a majority is able and connected, a write commits in time.",
+        text: "While a majority is able and connected, writes commit.",
         side: Side::Liveness,
         bound_ns: Some(PROGRESS_NS),
     },
     Guaranteed {
         id: Guarantee::C7,
-        text: "A watch brings each change once, whole and in order, or says that it is compacted.",
+        text: "A watch brings every change once and in order.",
         side: Side::Safety,
         bound_ns: None,
     },
     Guaranteed {
         id: Guarantee::C9,
-        text: "A lease outlives each acknowledged keep-alive by its time to live.",
+        text: "A lease outlives each acknowledged keep-alive by its TTL.",
         side: Side::Safety,
         bound_ns: None,
     },
@@ -162,6 +162,11 @@ mod tests {
             assert!(
                 g.text.ends_with('.') && g.text.matches('.').count() == 1,
                 "{} is one sentence",
+                g.id
+            );
+            assert!(
+                g.text.len() <= 58,
+                "{}: the report's table fits a terminal of 120 columns",
                 g.id
             );
             assert_eq!(

@@ -8,13 +8,15 @@
 //! Nothing here knows a product type: keys are text, times are nanoseconds since the trial began, and whoever writes a
 //! record translates into it. A record on disk is one JSON document that begins with its format version.
 
-use faults::{Ns, Schedule};
+use faults::Schedule;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 mod file;
 mod guarantees;
 mod history;
+// Reports read records and know no faults but those named in them.
+pub use faults::{Kind, Ns};
 pub use file::{ReadError, read, write};
 pub use guarantees::{ELECTION_NS, GUARANTEES, Guarantee, Guaranteed, PROGRESS_NS, Side};
 pub use history::*;

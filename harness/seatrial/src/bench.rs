@@ -1,7 +1,7 @@
 //! `bench`: simulated seconds per CPU second, and where the time goes.
 //!
 //! Per rate, each seed is run three times in this process, one after the other: with the checkers and nothing else on,
-//! which gives the figure; without load, the named baseline; and with the profile on, which says where time goes but
+//! which gives the figure; almost without load and without faults, the named baseline, which is called quiet; and with the profile on, which says where time goes but
 //! takes time of its own. Absolute figures belong to a machine; the ratios carry over.
 
 use crate::cli::{Bench, Setting};
@@ -11,6 +11,9 @@ use crate::trial::{self, seconds};
 use record::Config;
 use serde::Serialize;
 use std::collections::BTreeMap;
+
+/// Operations per simulated second of the quiet trial, against which others are held.
+const QUIET_RATE: u32 = 1;
 
 /// What was measured at one rate.
 #[derive(Debug, Serialize)]
@@ -23,12 +26,12 @@ struct Measured {
     slowest: f64,
     fastest: f64,
     operations_per_simulated_s: f64,
-    /// CPU time per operation beyond what the idle cluster takes, in microseconds.
+    /// CPU time per operation beyond what the quiet trial takes, in microseconds.
     us_per_operation: f64,
-    /// The same trial without load and faults.
-    idle_simulated_per_cpu_s: f64,
-    /// CPU time of this trial over that of the idle one.
-    times_idle: f64,
+    /// The same trial with probes and watches but hardly any operation, and no faults.
+    quiet_simulated_per_cpu_s: f64,
+    /// CPU time of this trial over that of the quiet one.
+    times_quiet: f64,
     /// Shares of CPU time by what it was spent on, the largest first; they add up to 1.
     shares: Vec<(String, f64)>,
 }
@@ -59,7 +62,7 @@ pub fn bench(arguments: &Bench) -> anyhow::Result<Exit> {
             Ok(config) => of_length(config, arguments.seconds),
             Err(why) => {
                 eprintln!("error: {why}");
-                return Ok(Exit::Usage);
+                return Ok(Exit::USAGE);
             }
         };
         let measured = measure(&config, arguments.seeds);
@@ -71,7 +74,7 @@ pub fn bench(arguments: &Bench) -> anyhow::Result<Exit> {
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&all)?);
     }
-    Ok(Exit::Held)
+    Ok(Exit::HELD)
 }
 
 /// The same trial over `seconds` simulated seconds, faults and calm in the same proportion.
@@ -87,19 +90,19 @@ fn of_length(mut config: Config, seconds: Option<u64>) -> Config {
 }
 
 fn measure(config: &Config, seeds: u64) -> Measured {
-    let idle = Config { rate: 0, faults: false, ..config.clone() };
+    let quiet = Config { rate: QUIET_RATE, faults: false, ..config.clone() };
     // The first trial of a process pays for pages and caches of all.
     once(config, 1);
     let mut trials: Vec<Once> = (1..=seeds).map(|seed| once(config, seed)).collect();
-    let mut idles: Vec<Once> = (1..=seeds).map(|seed| once(&idle, seed)).collect();
+    let mut quiets: Vec<Once> = (1..=seeds).map(|seed| once(&quiet, seed)).collect();
     let shares = shares(config, seeds);
     let by_ratio = |a: &Once, b: &Once| a.ratio().total_cmp(&b.ratio());
     trials.sort_by(by_ratio);
-    idles.sort_by(by_ratio);
-    let (median, idle) = (trials[trials.len() / 2], idles[idles.len() / 2]);
+    quiets.sort_by(by_ratio);
+    let (median, quiet) = (trials[trials.len() / 2], quiets[quiets.len() / 2]);
     let per_simulated_second = |it: Once| it.cpu_ns as f64 / seconds(it.simulated_ns);
     let operations_per_simulated_s = median.operations as f64 / seconds(median.simulated_ns);
-    let beyond_idle_ns = per_simulated_second(median) - per_simulated_second(idle);
+    let beyond_quiet_ns = per_simulated_second(median) - per_simulated_second(quiet);
     Measured {
         rate: config.rate,
         seeds,
@@ -108,9 +111,9 @@ fn measure(config: &Config, seeds: u64) -> Measured {
         slowest: trials[0].ratio(),
         fastest: trials[trials.len() - 1].ratio(),
         operations_per_simulated_s,
-        us_per_operation: beyond_idle_ns / operations_per_simulated_s.max(f64::MIN_POSITIVE) / 1e3,
-        idle_simulated_per_cpu_s: idle.ratio(),
-        times_idle: idle.ratio() / median.ratio(),
+        us_per_operation: beyond_quiet_ns / operations_per_simulated_s.max(f64::MIN_POSITIVE) / 1e3,
+        quiet_simulated_per_cpu_s: quiet.ratio(),
+        times_quiet: quiet.ratio() / median.ratio(),
         shares,
     }
 }
@@ -157,8 +160,8 @@ fn shown(it: &Measured) -> String {
             it.simulated_per_cpu_s, it.slowest, it.fastest, it.operations_per_simulated_s
         ),
         format!(
-            "  {:.2} times the idle cluster ({:.0} simulated seconds per CPU second); {:.1} us per operation beyond it",
-            it.times_idle, it.idle_simulated_per_cpu_s, it.us_per_operation
+            "  {:.2} times the quiet trial ({:.0} simulated seconds per CPU second); {:.1} us per operation beyond it",
+            it.times_quiet, it.quiet_simulated_per_cpu_s, it.us_per_operation
         ),
     ];
     lines.extend(it.shares.iter().map(|(name, share)| format!("  {:5.1} %  {name}", share * 100.0)));

@@ -18,7 +18,7 @@ use std::process::{Child, Command, Stdio};
 pub fn determinism(arguments: &Determinism) -> anyhow::Result<Exit> {
     if let Err(why) = trial::config(&arguments.setting) {
         eprintln!("error: {why}");
-        return Ok(Exit::Usage);
+        return Ok(Exit::USAGE);
     }
     let root = cargo::root()?;
     let target = root.join("target/seatrial");
@@ -47,7 +47,7 @@ pub fn determinism(arguments: &Determinism) -> anyhow::Result<Exit> {
     }
     let megabytes = bytes as f64 / 1e6;
     println!("{} seeds, {megabytes:.1} MB of log: {} identical, {differing} differ", arguments.seeds, arguments.seeds - differing);
-    Ok(if differing == 0 { Exit::Held } else { Exit::Divergence })
+    Ok(if differing == 0 { Exit::HELD } else { Exit::DIVERGENCE })
 }
 
 /// What a program says of the sources that it was built from.

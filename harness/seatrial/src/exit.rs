@@ -1,47 +1,34 @@
 //! What the testbed's exit codes mean. Scripts rely on them.
 
-use serde::{Deserialize, Serialize};
 use std::process::ExitCode;
 
 /// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Exit {
-    /// Everything held.
-    Held,
-    /// It could not be done: a machine, a build, a file. Nothing was judged.
-    Failed,
-    /// The command makes no sense, or what it was given does not.
-    Usage,
-    /// A safety guarantee was broken.
-    Safety,
-    /// Something did not happen in time.
-    Liveness,
-    /// Product code panicked, or a worker died.
-    Crash,
-    /// The same seed did two different things.
-    Divergence,
-    /// A guarantee was never put to the test.
-    Vacuous,
-}
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit(u8);
 
 impl Exit {
-    /// The code, which among failures of trials is lower for the graver.
-    pub fn code(self) -> u8 {
-        match self {
-            Exit::Held => 0,
-            Exit::Failed => 1,
-            Exit::Usage => 2,
-            Exit::Safety => 10,
-            Exit::Liveness => 11,
-            Exit::Crash => 12,
-            Exit::Divergence => 13,
-            Exit::Vacuous => 14,
-        }
+    /// Everything held.
+    pub const HELD: Self = Self(0);
+    /// It could not be done: a machine, a build, a file. Nothing was judged.
+    pub const FAILED: Self = Self(1);
+    /// The command makes no sense, or what it was given does not.
+    pub const USAGE: Self = Self(2);
+    /// A safety guarantee was broken; of the board of mutants: something is not as it should be.
+    pub const SAFETY: Self = Self(10);
+    /// Product code panicked, or a process died.
+    pub const CRASH: Self = Self(12);
+    /// The same seed did two different things.
+    pub const DIVERGENCE: Self = Self(13);
+
+    /// That of judged trials: one of the above, 11 if something did not happen in time, 14 if something was never put
+    /// to the test.
+    pub fn of(summary: &reports::Summary) -> Self {
+        Self(reports::exit_code(summary))
     }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        ExitCode::from(exit.code())
+        ExitCode::from(exit.0)
     }
 }

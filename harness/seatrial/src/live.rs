@@ -24,7 +24,7 @@ use std::time::Duration;
 use store::client::{Client, ClientConfig};
 use store::types::RangeRequest;
 use workloads::Recorder;
-use workloads::store::{Setting, Timeline};
+use workloads::store::Setting;
 
 /// A cluster of processes takes this long to take connections and elect a leader, at the very most: two builds may be
 /// running beside it.
@@ -65,17 +65,16 @@ pub fn real(arguments: &Real) -> anyhow::Result<Exit> {
             done = trial(arguments, program, &folder) => done,
         }
     })?;
-    let failures = trial::failures(&record);
-    let command = format!("cargo trial real --kills {} --rate {} --seed {}", arguments.kills, arguments.rate, arguments.seed);
-    for failure in &failures {
-        let line = trial::headline(failure, record.seed, &command);
+    let repeat = format!("cargo trial real --kills {} --rate {} --seed {}", arguments.kills, arguments.rate, arguments.seed);
+    if let Some(line) = trial::headline(&record, &repeat) {
+        // With --json stdout is for machines alone.
         if arguments.json { eprintln!("{line}") } else { println!("{line}") }
     }
     let summary = Summary::of(&record, machine::cpu_ns() - begun_ns);
-    println!("{}", if arguments.json { summary.json() } else { summary.table() });
-    let exit = failures.first().map_or(Exit::Held, |failure| failure.exit);
-    let exit = if exit == Exit::Held && !stopped { Exit::Crash } else { exit };
-    if exit == Exit::Held {
+    run::print(&summary, arguments.json);
+    let exit = Exit::of(&summary);
+    let exit = if exit == Exit::HELD && !stopped { Exit::CRASH } else { exit };
+    if exit == Exit::HELD {
         std::fs::remove_dir_all(&folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
     } else {
         run::write(&folder, &record, None)?;
@@ -89,29 +88,24 @@ async fn trial(arguments: &Real, program: Program, folder: &Path) -> anyhow::Res
     let config = config(arguments)?;
     let schedule = real::schedule(arguments.seed, arguments.kills, config.members, config.faults_ns);
     let mut cluster = Cluster::new(program, folder, config.members)?;
-    let clock = Clock::begin();
-    let observer = Observer::new(&cluster.endpoints(), clock);
-    for member in 0..config.members {
-        cluster.start(member)?;
-        observer.process(member, true);
-    }
+    (0..config.members).try_for_each(|member| cluster.start(member))?;
     cluster.wait_ready(READY_WITHIN)?;
     wait_led(&cluster).await?;
     eprintln!("{} kills of {} members in {:.0} s, {} operations/s", arguments.kills, config.members, seconds(config.faults_ns), config.rate);
 
+    let clock = Clock::begin();
+    let observer = Observer::new(&cluster.endpoints(), clock);
+    (0..config.members).for_each(|member| observer.process(member, true));
     let recorder = Recorder::new(move || clock.now_ns(), |_| ());
     let setting = Setting { recorder: recorder.clone(), endpoints: cluster.endpoints(), config: config.clone(), seed: arguments.seed };
     let hosts: Vec<_> = (0..config.client_hosts)
         .map(|host| rt::task::spawn("client host", workloads::store::run_host(setting.clone(), host)).abort_on_drop())
         .collect();
     let strikes = strike(&mut cluster, &observer, clock, &schedule).await?;
-    let Timeline { clients_until_ns, ended_ns, .. } = workloads::store::timeline(&config);
-    until(&mut cluster, clock, clients_until_ns).await?;
-    workloads::store::final_reads(setting, ended_ns).await;
+    until(&mut cluster, clock, workloads::store::timeline(&config).ended_ns).await?;
     for host in hosts {
         host.await.context("a client host panicked")?;
     }
-    until(&mut cluster, clock, ended_ns).await?;
     catch_up(&observer, recorder.newest_revision()).await?;
     let stopped = stop(&mut cluster, config.members);
     let (operations, watches) = recorder.finish();

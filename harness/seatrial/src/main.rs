@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
-            Exit::Failed.into()
+            Exit::FAILED.into()
         }
     }
 }
@@ -59,13 +59,13 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Real(arguments) => live::real(&arguments),
         Command::Marks => {
             MARKS.iter().for_each(|(text, place)| println!("{text:<48} {place}"));
-            Ok(Exit::Held)
+            Ok(Exit::HELD)
         }
         Command::BuildHash => {
             println!("{}", trial::BUILD);
-            Ok(Exit::Held)
+            Ok(Exit::HELD)
         }
-        Command::Worker => run::worker().map(|()| Exit::Held),
+        Command::Worker => run::worker().map(|()| Exit::HELD),
         Command::Log(arguments) => replay::log(&arguments),
         Command::Tether { command } => Err(machine::tether(&command).into()),
     }

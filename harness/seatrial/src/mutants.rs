@@ -18,14 +18,12 @@ use crate::mirror::Mirror;
 use crate::patch::{self, Patch};
 use crate::run::Brief;
 use crate::sources;
+use crate::trial::CRASH;
 use anyhow::{Context, bail};
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-/// Beside the guarantees, what a patch may name: a panic or a dead worker.
-pub const CRASH: &str = "crash";
 
 /// Where patches lie, from the root.
 const FOLDER: &str = "harness/mutants";
@@ -79,18 +77,18 @@ pub fn mutants(board: &Mutants) -> anyhow::Result<Exit> {
         Ok(patches) => patches,
         Err(unknown) => {
             eprintln!("error: no mutant is called {unknown}; the files of {FOLDER} are their names");
-            return Ok(Exit::Usage);
+            return Ok(Exit::USAGE);
         }
     };
     let problems = problems(&root, &patches)?;
     if !problems.is_empty() {
         problems.iter().for_each(|problem| println!("{problem}"));
-        return Ok(Exit::Failed);
+        return Ok(Exit::FAILED);
     }
     let patches: Vec<Patch> = patches.into_iter().filter_map(|(_, parsed)| parsed.ok()).collect();
     if board.check {
         println!("{} mutants and {} controls are in order and apply", bugs(&patches), patches.len() - bugs(&patches));
-        return Ok(Exit::Held);
+        return Ok(Exit::HELD);
     }
     let mirror = Mirror::open(&root, &root.join("target/mutants/copy"))?;
     mirror.sync()?;
@@ -109,7 +107,7 @@ pub fn mutants(board: &Mutants) -> anyhow::Result<Exit> {
     } else {
         println!("{}", table(&rows));
     }
-    Ok(if rows.iter().all(Row::good) { Exit::Held } else { Exit::Safety })
+    Ok(if rows.iter().all(Row::good) { Exit::HELD } else { Exit::SAFETY })
 }
 
 fn bugs(patches: &[Patch]) -> usize {

@@ -68,7 +68,7 @@ pub enum Line {
 }
 
 impl Hunk {
-    fn old(&self) -> Vec<&str> {
+    fn before(&self) -> Vec<&str> {
         self.lines
             .iter()
             .filter_map(|line| match line {
@@ -78,7 +78,7 @@ impl Hunk {
             .collect()
     }
 
-    fn new(&self) -> Vec<&str> {
+    fn after(&self) -> Vec<&str> {
         self.lines
             .iter()
             .filter_map(|line| match line {
@@ -180,7 +180,7 @@ fn parse_hunk<'a>(
     lines: &mut impl Iterator<Item = &'a str>,
 ) -> Result<Hunk, String> {
     let mut hunk = Hunk { line, lines: Vec::new() };
-    while hunk.old().len() < old_count || hunk.new().len() < new_count {
+    while hunk.before().len() < old_count || hunk.after().len() < new_count {
         let line = lines.next().ok_or("a hunk is shorter than it says")?;
         // An empty kept line often loses its one blank on its way through editors.
         let (sign, text) = if line.is_empty() { (" ", "") } else { line.split_at_checked(1).unwrap_or((line, "")) };
@@ -200,7 +200,7 @@ pub fn apply(file: &FilePatch, original: &str) -> Result<String, String> {
     // Earlier hunks move the lines behind them.
     let mut moved: isize = 0;
     for (number, hunk) in file.hunks.iter().enumerate() {
-        let (old, new) = (hunk.old(), hunk.new());
+        let (old, new) = (hunk.before(), hunk.after());
         let place = place_of(&old, hunk.line.saturating_sub(1).saturating_add_signed(moved), &lines)
             .map_err(|why| format!("hunk {} of {} {why}", number + 1, file.path))?;
         lines.splice(place..place + old.len(), new.iter().copied());

@@ -16,8 +16,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Trials after which a worker is replaced: what an allocator keeps or a simulation leaks never adds up to much.
@@ -29,8 +30,8 @@ const LARGE_WORKER_BYTES: u64 = 1 << 30;
 /// Wall time after which a trial counts as hung. A trial takes about a second; this leaves room for a loaded machine.
 const HUNG_AFTER: Duration = Duration::from_secs(300);
 
-/// Lines of a worker's stderr that are kept to tell why it died: a panic's message and the start of its backtrace.
-const KEPT_STDERR_LINES: usize = 12;
+/// Lines of a worker's stderr that are kept to tell why it died: where it panicked, and its message.
+const KEPT_STDERR_LINES: usize = 3;
 
 /// A worker's answer: what it was asked for, and how large it has grown.
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,8 +51,8 @@ pub enum Done<T> {
     Died(String),
 }
 
-/// Runs `jobs`, each under its seed, on `slots` workers at once and calls `each` here as results come in, in any order.
-/// Once `each` breaks, no further job is begun; those under way still come in.
+/// Runs `jobs`, each under its seed, on `slots` workers at once and calls `each` as results come in, in any order but
+/// never two at a time. Once `each` breaks, no further job is begun; those under way still come in.
 ///
 /// # Errors
 /// A worker that cannot be started at all.
@@ -59,50 +60,47 @@ pub fn run<J, T>(
     worker: impl Fn() -> Command + Sync,
     slots: usize,
     jobs: impl IntoIterator<Item = (u64, J)>,
-    mut each: impl FnMut(u64, Done<T>) -> ControlFlow<()>,
+    each: impl FnMut(u64, Done<T>) -> ControlFlow<()> + Send,
 ) -> std::io::Result<()>
 where
     J: Serialize + Send,
-    T: DeserializeOwned + Send,
+    T: DeserializeOwned,
 {
-    let jobs: Mutex<Option<VecDeque<(u64, J)>>> = Mutex::new(Some(jobs.into_iter().collect()));
-    let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.pop_front();
-    let (results, incoming) = mpsc::channel();
+    let desk = Mutex::new(Desk { jobs: jobs.into_iter().collect(), each, failure: Ok(()) });
     std::thread::scope(|scope| {
         for _ in 0..slots {
-            let (worker, next, results) = (&worker, &next, results.clone());
-            scope.spawn(move || slot(worker, next, &results));
+            scope.spawn(|| slot(&worker, &desk));
         }
-        drop(results);
-        let mut failure = Ok(());
-        for result in incoming {
-            let stop = match result {
-                Ok((seed, done)) => each(seed, done).is_break(),
-                Err(error) => {
-                    failure = Err(error);
-                    true
-                }
-            };
-            if stop {
-                *jobs.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            }
-        }
-        failure
-    })
+    });
+    desk.into_inner().unwrap_or_else(PoisonError::into_inner).failure
+}
+
+/// Where slots take jobs and hand in results.
+struct Desk<J, E> {
+    jobs: VecDeque<(u64, J)>,
+    each: E,
+    failure: std::io::Result<()>,
 }
 
 /// One worker after the other, until no job is left.
-fn slot<J: Serialize, T: DeserializeOwned>(
-    start: &impl Fn() -> Command,
-    next: &impl Fn() -> Option<(u64, J)>,
-    results: &Sender<std::io::Result<(u64, Done<T>)>>,
-) {
+fn slot<J, T, E>(start: &impl Fn() -> Command, desk: &Mutex<Desk<J, E>>)
+where
+    J: Serialize,
+    T: DeserializeOwned,
+    E: FnMut(u64, Done<T>) -> ControlFlow<()>,
+{
+    let desk = || desk.lock().unwrap_or_else(PoisonError::into_inner);
     let mut worker: Option<Worker> = None;
-    while let Some((seed, job)) = next() {
+    loop {
+        // A statement of its own, so that the desk is free while the job is done.
+        let taken = desk().jobs.pop_front();
+        let Some((seed, job)) = taken else { return };
         let mut at_work = match worker.take().map_or_else(|| Worker::start(start()), Ok) {
             Ok(at_work) => at_work,
             Err(error) => {
-                let _ = results.send(Err(error));
+                let mut desk = desk();
+                desk.jobs.clear();
+                desk.failure = Err(error);
                 return;
             }
         };
@@ -114,9 +112,9 @@ fn slot<J: Serialize, T: DeserializeOwned>(
             }
             Err(why) => Done::Died(why),
         };
-        // Nobody listens any more only when the run is being torn down.
-        if results.send(Ok((seed, done))).is_err() {
-            return;
+        let mut desk = desk();
+        if (desk.each)(seed, done).is_break() {
+            desk.jobs.clear();
         }
     }
 }
@@ -125,7 +123,9 @@ struct Worker {
     child: Child,
     jobs: ChildStdin,
     answers: Receiver<String>,
-    said: Arc<Mutex<VecDeque<String>>>,
+    said: Arc<Mutex<Vec<String>>>,
+    /// Ends when stderr does.
+    listener: Option<JoinHandle<()>>,
     trials: u32,
 }
 
@@ -138,18 +138,18 @@ impl Worker {
         };
         let (lines, answers) = mpsc::channel();
         std::thread::spawn(move || each_line(output, |line| lines.send(line).is_ok()));
-        let said = Arc::new(Mutex::new(VecDeque::new()));
+        let said = Arc::new(Mutex::new(Vec::new()));
         let keep = Arc::clone(&said);
-        std::thread::spawn(move || {
+        let listener = std::thread::spawn(move || {
             each_line(errors, |line| {
                 let mut kept = keep.lock().unwrap_or_else(PoisonError::into_inner);
-                if kept.len() < KEPT_STDERR_LINES {
-                    kept.push_back(line);
+                if kept.len() < KEPT_STDERR_LINES && !line.trim().is_empty() {
+                    kept.push(line.trim().to_owned());
                 }
                 true
             });
         });
-        Ok(Self { child, jobs, answers, said, trials: 0 })
+        Ok(Self { child, jobs, answers, said, listener: Some(listener), trials: 0 })
     }
 
     fn ask<J: Serialize, T: DeserializeOwned>(&mut self, job: &J) -> Result<Answer<T>, String> {
@@ -172,8 +172,9 @@ impl Worker {
             Ok(status) => describe(status),
             Err(error) => format!("was lost: {error}"),
         };
+        // All that it said has been read once its stderr has ended. A listener that panicked has read what it has.
+        let _ = self.listener.take().map(JoinHandle::join);
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let said: Vec<&str> = said.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
         if said.is_empty() { format!("the worker {how}") } else { format!("the worker {how}: {}", said.join(" | ")) }
     }
 }

@@ -5,6 +5,7 @@ use crate::exit::Exit;
 use crate::trial::{self, BUILD, Judged};
 use anyhow::Context;
 use record::Record;
+use reports::Summary;
 use std::path::{Path, PathBuf};
 
 /// Runs it again, says what came of it, and writes the whole log.
@@ -16,24 +17,23 @@ pub fn replay(arguments: &Replay) -> anyhow::Result<Exit> {
         Ok(asked) => asked,
         Err(why) => {
             eprintln!("error: {why}");
-            return Ok(Exit::Usage);
+            return Ok(Exit::USAGE);
         }
     };
     let (config, seed) = (trial.config.clone(), trial.seed);
     let Judged { record, log, .. } = trial::judged(sim::Trial { keep_log: true, ..trial });
     let path = arguments.log.clone().unwrap_or_else(|| PathBuf::from(format!("target/trials/{seed}.log")));
     write_log(&path, &log.unwrap_or_default())?;
-    let failures = trial::failures(&record);
-    for failure in &failures {
-        println!("{}", trial::headline(failure, seed, &trial::repeat(&config, seed)));
+    if let Some(line) = trial::headline(&record, &trial::repeat(&config, seed)) {
+        println!("{line}");
     }
-    print_verdicts(&record);
+    verdicts(&record).iter().for_each(|line| println!("{line}"));
     println!("the whole log: {}", path.display());
     if let Some(difference) = recorded.and_then(|recorded| difference(&recorded, &record)) {
         println!("{difference}");
-        return Ok(Exit::Divergence);
+        return Ok(Exit::DIVERGENCE);
     }
-    Ok(failures.first().map_or(Exit::Held, |failure| failure.exit))
+    Ok(Exit::of(&Summary::of(&record, 0)))
 }
 
 /// Writes a trial's log and nothing else.
@@ -45,7 +45,7 @@ pub fn log(arguments: &Log) -> anyhow::Result<Exit> {
     let mut trial = sim::trial(config, arguments.seed);
     trial.keep_log = true;
     write_log(&arguments.out, &sim::run(trial).log.unwrap_or_default())?;
-    Ok(Exit::Held)
+    Ok(Exit::HELD)
 }
 
 /// The trial asked for, and its record if that is what was given. The error is one sentence.
@@ -68,16 +68,23 @@ fn write_log(path: &Path, log: &str) -> anyhow::Result<()> {
         .with_context(|| format!("{} cannot be written", path.display()))
 }
 
-fn print_verdicts(record: &Record) {
+/// What was judged, a line each, with everything that was found below it.
+fn verdicts(record: &Record) -> Vec<String> {
+    let mut lines = Vec::new();
     for verdict in &record.verdicts {
-        let guaranteed = verdict.guarantee.guaranteed();
+        let (id, text) = (verdict.guarantee, verdict.guarantee.guaranteed().text);
         let result = match (verdict.violations.len(), verdict.tested) {
-            (0, 0) => "vacuous".to_owned(),
+            (0, 0) => "never put to the test".to_owned(),
             (0, tested) => format!("held, tested {tested} times"),
-            (failed, tested) => format!("FAILED {failed} times, tested {tested} times"),
+            (_, tested) => format!("FAILED, tested {tested} times"),
         };
-        println!("{:<4} {result}: {}", guaranteed.id, guaranteed.text);
+        lines.push(format!("{:<4} {result}: {text}", id.to_string()));
+        let violations = verdict.violations.iter();
+        lines.extend(violations.map(|it| format!("     at {:.3} s: {}", trial::seconds(it.at_ns), it.text)));
     }
+    let panics = record.panics.iter();
+    lines.extend(panics.map(|it| format!("panic at {:.3} s on {}: {}", trial::seconds(it.at_ns), it.host, it.message)));
+    lines
 }
 
 /// How a trial went another way than its record says, if it did.

@@ -10,21 +10,18 @@
 use crate::cli::{self, Run};
 use crate::exit::Exit;
 use crate::pool::{self, Answer, Done};
-use crate::trial::{self, BUILD};
-use crate::{machine, mutants};
+use crate::trial::{self, BUILD, CRASH};
+use crate::{MARKS, machine};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use record::Config;
 use reports::Summary;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, Write};
+use std::io::{BufRead, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// Seeds from which on a guarantee that was never tested fails the run: fewer may miss it by chance.
-const VACUOUS_FROM: u64 = 100;
 
 /// A trial asked of a worker.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,8 +40,6 @@ struct Told {
     failed: BTreeSet<String>,
     /// The line for people, if it failed.
     headline: Option<String>,
-    exit: Exit,
-    cpu_ns: u64,
 }
 
 /// A run in short, for the board of mutants.
@@ -67,7 +62,7 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
         Ok(config) => config,
         Err(why) => {
             eprintln!("error: {why}");
-            return Ok(Exit::Usage);
+            return Ok(Exit::USAGE);
         }
     };
     let seeds = arguments.seeds();
@@ -90,7 +85,7 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
             // With --json stdout is for machines alone.
             bar.suspend(|| if arguments.json { eprintln!("{line}") } else { println!("{line}") });
         }
-        let stop = arguments.until_failure && told.exit != Exit::Held;
+        let stop = arguments.until_failure && told.headline.is_some();
         results.insert(seed, told);
         if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
@@ -102,34 +97,23 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
 /// Adds up what the workers said and prints it.
 fn conclude(arguments: &Run, results: &BTreeMap<u64, Told>) -> anyhow::Result<Exit> {
     let mut summary = Summary::default();
-    for told in results.values() {
-        summary.merge(&told.summary);
-    }
-    if arguments.json {
-        println!("{}", summary.json());
-    } else {
-        println!("{}", summary.table());
-    }
+    results.values().for_each(|told| summary.merge(&told.summary));
+    summary.expect_marks(MARKS.iter().map(|(text, _)| *text));
+    print(&summary, arguments.json);
     if let Some(path) = &arguments.brief {
-        let brief = brief(results);
+        let failed = results.values().find(|told| !told.failed.is_empty()).map(|told| told.failed.iter().cloned().collect());
+        let brief = Brief { trials: summary.trials, cpu_s: trial::seconds(summary.cpu_ns), failed: failed.unwrap_or_default() };
         std::fs::write(path, serde_json::to_vec(&brief)?).with_context(|| format!("{} cannot be written", path.display()))?;
     }
-    Ok(exit(results, &summary))
+    Ok(Exit::of(&summary))
 }
 
-/// The gravest of the trials' results; if all held, whether each guarantee was put to the test.
-fn exit(results: &BTreeMap<u64, Told>, summary: &Summary) -> Exit {
-    let gravest = results.values().map(|told| told.exit).filter(|exit| *exit != Exit::Held).min_by_key(|exit| exit.code());
-    let vacuous = results.len() as u64 >= VACUOUS_FROM && !summary.vacuous().is_empty();
-    gravest.unwrap_or(if vacuous { Exit::Vacuous } else { Exit::Held })
-}
-
-fn brief(results: &BTreeMap<u64, Told>) -> Brief {
-    let first = results.values().find(|told| !told.failed.is_empty());
-    Brief {
-        trials: results.len() as u64,
-        cpu_s: results.values().map(|told| told.cpu_ns).sum::<u64>() as f64 / 1e9,
-        failed: first.map(|told| told.failed.iter().cloned().collect()).unwrap_or_default(),
+/// As tables, in colour on a terminal, or as JSON.
+pub fn print(summary: &Summary, json: bool) {
+    if json {
+        println!("{}", summary.json());
+    } else {
+        println!("{}", summary.tables(std::io::stdout().is_terminal()));
     }
 }
 
@@ -143,13 +127,11 @@ fn progress(trials: u64) -> ProgressBar {
 
 /// What is said of a seed whose worker did not come back.
 fn crashed(config: &Config, seed: u64, why: &str) -> Told {
-    let why = why.replace('\n', " ");
+    let (why, repeat) = (why.replace('\n', " "), trial::repeat(config, seed));
     Told {
         summary: Summary::crashed(seed),
-        failed: BTreeSet::from([mutants::CRASH.to_owned()]),
-        headline: Some(format!("crash of seed {seed}: {why}; repeat it with: {}", trial::repeat(config, seed))),
-        exit: Exit::Crash,
-        cpu_ns: 0,
+        failed: BTreeSet::from([CRASH.to_owned()]),
+        headline: Some(format!("{CRASH} of seed {seed}: {why}; repeat it with: {repeat}")),
     }
 }
 
@@ -173,19 +155,16 @@ pub fn worker() -> anyhow::Result<()> {
 fn attempt(job: &Job) -> anyhow::Result<Told> {
     let begun_ns = machine::cpu_ns();
     let judged = trial::judged(sim::trial(job.config.clone(), job.seed));
-    let cpu_ns = machine::cpu_ns() - begun_ns;
-    let failures = trial::failures(&judged.record);
-    let summary = Summary::of(&judged.record, cpu_ns);
-    let Some(first) = failures.first() else {
-        return Ok(Told { summary, failed: BTreeSet::new(), headline: None, exit: Exit::Held, cpu_ns });
-    };
-    let headline = trial::headline(first, job.seed, &trial::repeat(&job.config, job.seed));
-    let (headline, exit) = match keep(job, judged.record.log_hash)? {
-        true => (headline, first.exit),
-        false => (format!("{headline} (and running it again gave another log)"), Exit::Divergence),
-    };
-    let failed = failures.into_iter().map(|failure| if failure.exit == Exit::Crash { mutants::CRASH.to_owned() } else { failure.name });
-    Ok(Told { summary, failed: failed.collect(), headline: Some(headline), exit, cpu_ns })
+    let mut summary = Summary::of(&judged.record, machine::cpu_ns() - begun_ns);
+    let failed = trial::failed(&judged.record);
+    let mut headline = trial::headline(&judged.record, &trial::repeat(&job.config, job.seed));
+    if let Some(line) = &mut headline
+        && !keep(job, judged.record.log_hash)?
+    {
+        line.push_str(" (and running it again gave another log)");
+        summary.merge(&Summary::diverged(job.seed));
+    }
+    Ok(Told { summary, failed, headline })
 }
 
 /// Runs a failed trial again and writes its record and log. Whether it went the same way.

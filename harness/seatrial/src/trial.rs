@@ -1,10 +1,11 @@
 //! One trial from its setting and seed to its judged record.
 
 use crate::cli::Setting;
-use crate::exit::Exit;
 use crate::machine;
 use faults::Ns;
-use record::{Config, Record, Side};
+use record::{Config, Record};
+use reports::Failure;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// What is tried if nobody says otherwise.
@@ -46,42 +47,14 @@ pub fn judged(trial: sim::Trial) -> Judged {
     Judged { record, log, cost, checkers_ns }
 }
 
-/// A failure that a person reads first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// When it showed.
-    pub at_ns: Ns,
-    /// Which guarantee, or what else.
-    pub name: String,
-    /// What was seen.
-    pub text: String,
-    /// What it means for the run.
-    pub exit: Exit,
-}
+/// Beside the guarantees, what can fail: product code panicked, or a worker died.
+pub const CRASH: &str = "crash";
 
-/// What failed in a trial, the gravest kind first and then in order of time.
-pub fn failures(record: &Record) -> Vec<Failure> {
-    let panics = record.panics.iter().map(|panic| Failure {
-        at_ns: panic.at_ns,
-        name: "panic".to_owned(),
-        text: format!("{} panicked: {}", panic.host, panic.message),
-        exit: Exit::Crash,
-    });
-    let violations = record.verdicts.iter().flat_map(|verdict| {
-        let guaranteed = verdict.guarantee.guaranteed();
-        verdict.violations.iter().map(move |violation| Failure {
-            at_ns: violation.at_ns,
-            name: guaranteed.id.to_string(),
-            text: violation.text.clone(),
-            exit: match guaranteed.side {
-                Side::Safety => Exit::Safety,
-                Side::Liveness => Exit::Liveness,
-            },
-        })
-    });
-    let mut failures: Vec<Failure> = violations.chain(panics).collect();
-    failures.sort_by_key(|failure| (failure.exit.code(), failure.at_ns));
-    failures
+/// Names of what failed in a judged trial, each once: guarantees, and [`CRASH`].
+pub fn failed(record: &Record) -> BTreeSet<String> {
+    let violated = record.verdicts.iter().filter(|verdict| !verdict.violations.is_empty());
+    let panicked = (!record.panics.is_empty()).then(|| CRASH.to_owned());
+    violated.map(|verdict| verdict.guarantee.to_string()).chain(panicked).collect()
 }
 
 /// The command that repeats a trial.
@@ -96,10 +69,11 @@ pub fn repeat(config: &Config, seed: u64) -> String {
     command
 }
 
-/// The one line that a person reads first.
-pub fn headline(failure: &Failure, seed: u64, repeat: &str) -> String {
-    let text = failure.text.replace('\n', " ");
-    format!("{} failed at {:.3} s of seed {seed}: {text}; repeat it with: {repeat}", failure.name, seconds(failure.at_ns))
+/// The one line that a person reads first, if a judged trial failed: what, when, of which seed, and how to repeat it.
+pub fn headline(record: &Record, repeat: &str) -> Option<String> {
+    let Failure { seed, what, at_ns, text } = Failure::first_of(record)?;
+    let text = text.replace('\n', " ");
+    Some(format!("{what} failed at {:.3} s of seed {seed}: {text}; repeat it with: {repeat}", seconds(at_ns)))
 }
 
 /// Nanoseconds as seconds, for people.

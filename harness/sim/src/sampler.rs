@@ -80,3 +80,74 @@ impl Sampler {
         now.clone_into(&mut self.leases);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use record::WatchEvent;
+    use store::types::{EventKind, KeyValue};
+
+    fn view(applied: u64, revision: i64, leases: &[(i64, i64)]) -> View {
+        View {
+            member: 1,
+            term: 1,
+            role: raft::Role::Follower,
+            leader: 0,
+            commit: applied,
+            applied,
+            revision,
+            compacted_revision: 0,
+            state_hash: applied * 10,
+            keys: 0,
+            bytes: 0,
+            leases: leases.to_vec(),
+        }
+    }
+
+    /// A tree in which each revision from 2 on deletes the key "k", and revisions before 4 are compacted.
+    fn changes(from: i64, max: usize) -> Vec<(i64, Vec<Event>)> {
+        let kv = |mod_revision| KeyValue { key: "k".into(), mod_revision, ..KeyValue::default() };
+        let event = |revision| Event { kind: EventKind::Delete, kv: kv(revision), prev_kv: None };
+        (from.max(4)..=9).take(max).map(|revision| (revision, vec![event(revision)])).collect()
+    }
+
+    fn applied(at_ns: Ns, member: u32, revision: i64) -> Observation {
+        let events = vec![WatchEvent::Delete { key: "k".into(), mod_revision: revision }];
+        Observation::Applied { at_ns, member, revision, events }
+    }
+
+    fn state(at_ns: Ns, member: u32, revision: i64, applied: u64) -> Observation {
+        Observation::State { at_ns, member, revision, applied, hash: applied * 10 }
+    }
+
+    #[test]
+    fn the_first_member_to_apply_a_revision_tells_it() {
+        let mut sampler = Sampler::new(2);
+        let first = sampler.look(100, 0, &view(8, 9, &[]), changes);
+        let told: Vec<Observation> = (4..=9).map(|revision| applied(100, 0, revision)).collect();
+        assert_eq!(first, Some([told, vec![state(100, 0, 9, 8)]].concat()), "what is compacted cannot be told");
+        assert_eq!(sampler.look(100, 1, &view(7, 8, &[]), changes), Some(vec![state(100, 1, 8, 7)]));
+        assert_eq!(sampler.look(200, 0, &view(8, 9, &[]), changes), None);
+    }
+
+    #[test]
+    fn leases_are_told_by_the_member_that_is_ahead() {
+        let mut sampler = Sampler::new(2);
+        let granted = sampler.look(100, 0, &view(3, 1, &[(5, 60)]), changes);
+        let begins = Observation::LeaseGranted { at_ns: 100, member: 0, lease: 5, ttl_s: 60 };
+        assert_eq!(granted, Some(vec![begins, state(100, 0, 1, 3)]));
+        let lags = sampler.look(200, 1, &view(2, 1, &[]), changes);
+        assert_eq!(lags, Some(vec![state(200, 1, 1, 2)]));
+        let gone = sampler.look(300, 1, &view(4, 1, &[]), changes);
+        let ends = Observation::LeaseGone { at_ns: 300, member: 1, lease: 5 };
+        assert_eq!(gone, Some(vec![ends, state(300, 1, 1, 4)]));
+    }
+
+    #[test]
+    fn a_member_that_starts_again_is_seen_again() {
+        let mut sampler = Sampler::new(1);
+        assert!(sampler.look(100, 0, &view(3, 1, &[]), changes).is_some());
+        sampler.forget(0);
+        assert_eq!(sampler.look(200, 0, &view(3, 1, &[]), changes), Some(vec![state(200, 0, 1, 3)]));
+    }
+}

@@ -267,15 +267,20 @@ impl Stage {
 
     /// Looks at the members ten times per simulated second, and ends each second with a checkpoint of the log.
     async fn sample(self: Arc<Self>) {
-        for look in 1.. {
-            let at_ns = look * record::SAMPLE_NS;
+        let ended_ns = workloads::store::timeline(&self.config).ended_ns;
+        // The last look is taken when everything else is over.
+        for at_ns in (1..).map(|look| look * record::SAMPLE_NS).take_while(|at_ns| *at_ns < ended_ns) {
             self.world.sleep_until_ns(at_ns).await;
             self.look();
             if at_ns.is_multiple_of(SECOND) {
-                let net_digest = self.world.net_digest();
-                lock(&self.observer).checkpoint(self.world.now_ns(), net_digest);
+                self.checkpoint();
             }
         }
+    }
+
+    fn checkpoint(&self) {
+        let net_digest = self.world.net_digest();
+        lock(&self.observer).checkpoint(self.world.now_ns(), net_digest);
     }
 
     fn look(&self) {
@@ -296,6 +301,7 @@ impl Stage {
     /// The trial is over: what came of it.
     fn collect(&self, trial: &Trial) -> Outcome {
         self.look();
+        self.checkpoint();
         let (operations, watches) = self.recorder.finish();
         let seen = lock(&self.observer).close();
         let storm = std::mem::replace(&mut *lock(&self.storm), Storm::over());

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use raft::NodeId;
-use world::{ELECTION_TICKS, World};
+use world::{Aside, ELECTION_TICKS, World};
 
 /// One move of the adversary. Members are numbered from 1; picks are taken modulo what there is.
 #[derive(Clone, Debug)]
@@ -31,6 +31,7 @@ enum Move {
     Bounce { id: NodeId },
     Partition { side: u8 },
     Cut { from: NodeId, to: NodeId },
+    Freeze { id: NodeId },
     Heal,
     Compact { id: NodeId, tail: u64 },
     Transfer { to: NodeId },
@@ -57,10 +58,11 @@ fn moves(size: u64) -> impl Strategy<Value = Move> {
         3 => id().prop_map(|id| Move::Bounce { id }),
         2 => any::<u8>().prop_map(|side| Move::Partition { side }),
         2 => (id(), id()).prop_map(|(from, to)| Move::Cut { from, to }),
+        3 => id().prop_map(|id| Move::Freeze { id }),
         4 => Just(Move::Heal),
-        3 => (id(), 0..4u64).prop_map(|(id, tail)| Move::Compact { id, tail }),
+        5 => (id(), 0..4u64).prop_map(|(id, tail)| Move::Compact { id, tail }),
         2 => id().prop_map(|to| Move::Transfer { to }),
-        2 => (id(), id()).prop_map(|(id, to)| Move::Unreachable { id, to }),
+        5 => (id(), id()).prop_map(|(id, to)| Move::Unreachable { id, to }),
         5 => (id(), any::<u8>()).prop_map(|(id, reach)| Move::Elect { id, reach }),
         5 => (1..=2 * ELECTION_TICKS, 0..300u64).prop_map(|(ticks, loss)| Move::Run { ticks, loss }),
     ]
@@ -91,6 +93,7 @@ fn make(world: &mut World, one: &Move) {
         }
         Move::Partition { side } => world.partition(side),
         Move::Cut { from, to } => world.cut_link(from, to),
+        Move::Freeze { id } => world.freeze(id),
         Move::Heal => world.heal(),
         Move::Compact { id, tail } => world.compact(id, tail),
         Move::Transfer { to } => world.transfer(to),
@@ -100,12 +103,20 @@ fn make(world: &mut World, one: &Move) {
     }
 }
 
-fn withstand(size: u64, seed: u64, moves: &[Move]) {
+/// Who stays faulty in the end.
+fn aside(size: u64) -> impl Strategy<Value = Option<(NodeId, Aside)>> {
+    prop::option::of((
+        1..=size,
+        prop::sample::select(&[Aside::Down, Aside::Deaf, Aside::Mute][..]),
+    ))
+}
+
+fn withstand(size: u64, seed: u64, moves: &[Move], aside: Option<(NodeId, Aside)>) {
     let mut world = World::new(size, seed);
     for one in moves {
         make(&mut world, one);
     }
-    world.must_recover();
+    world.must_recover(aside);
 }
 
 fn config() -> ProptestConfig {
@@ -125,46 +136,52 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn three_members_withstand_the_adversary(seed in any::<u64>(), moves in prop::collection::vec(moves(3), 1..250)) {
-        withstand(3, seed, &moves);
+    fn three_members_withstand_the_adversary(
+        seed in any::<u64>(),
+        moves in prop::collection::vec(moves(3), 1..250),
+        aside in aside(3),
+    ) {
+        withstand(3, seed, &moves, aside);
     }
 
     #[test]
-    fn five_members_withstand_the_adversary(seed in any::<u64>(), moves in prop::collection::vec(moves(5), 1..250)) {
-        withstand(5, seed, &moves);
+    fn five_members_withstand_the_adversary(
+        seed in any::<u64>(),
+        moves in prop::collection::vec(moves(5), 1..250),
+        aside in aside(5),
+    ) {
+        withstand(5, seed, &moves, aside);
     }
 }
 
 #[test]
 fn one_member_alone_elects_itself_commits_and_reads() {
     let mut world = World::new(1, 7);
-    world.must_recover();
+    world.must_recover(None);
     world.crash(1, false);
-    world.must_recover();
+    world.must_recover(None);
 }
 
 #[test]
 fn the_adversary_brings_up_every_rare_situation() {
+    /// Ten times what it takes, so that the rarest do not hang on one draw.
+    const ATTEMPTS: u64 = 6_000;
+
     let mut runner = TestRunner::deterministic();
-    let seen = marks::seen(|| {
-        for seed in 0..600 {
-            let size = if seed % 2 == 0 { 3 } else { 5 };
-            let moves = prop::collection::vec(moves(size), 250);
-            withstand(
-                size,
-                seed,
-                &moves
-                    .new_tree(&mut runner)
-                    .expect("moves are never rejected")
-                    .current(),
-            );
+    let mut unseen = marks::in_source();
+    for seed in 0..ATTEMPTS {
+        let size = if seed % 2 == 0 { 3 } else { 5 };
+        let strategy = prop::collection::vec(moves(size), 250);
+        let moves = strategy
+            .new_tree(&mut runner)
+            .expect("moves are never rejected")
+            .current();
+        for mark in marks::seen(|| withstand(size, seed, &moves, None)) {
+            unseen.remove(&mark);
         }
-    });
-    let in_source = marks::in_source();
-    let unseen: Vec<_> = in_source
-        .iter()
-        .filter(|mark| !seen.contains_key(*mark))
-        .collect();
-    eprintln!("{seen:#?}");
-    assert!(unseen.is_empty(), "never came up: {unseen:?}, of {seen:#?}");
+        if unseen.is_empty() {
+            return;
+        }
+    }
+    panic!("never came up: {unseen:?}");
 }

@@ -1,7 +1,7 @@
-//! Counts the marks that come up.
+//! Which marks come up.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Once;
 
 use mark::tracing::field::{Field, Visit};
@@ -9,19 +9,19 @@ use mark::tracing::span::{Attributes, Id, Record};
 use mark::tracing::{Event, Metadata, Subscriber, subscriber};
 
 thread_local! {
-    static COUNTS: RefCell<BTreeMap<String, u64>> = RefCell::default();
+    static SEEN: RefCell<BTreeSet<String>> = RefCell::default();
 }
 
-/// How often each mark came up while `work` ran on this thread.
-pub fn seen(work: impl FnOnce()) -> BTreeMap<String, u64> {
+/// The marks that came up while `work` ran on this thread.
+pub fn seen(work: impl FnOnce()) -> BTreeSet<String> {
     // For the whole process: tracing may settle for good that a place interests nobody when a thread that has no subscriber
     // is the first to pass it.
     static INSTALLED: Once = Once::new();
     INSTALLED
-        .call_once(|| subscriber::set_global_default(Counter).expect("nothing else installs one"));
-    COUNTS.take();
+        .call_once(|| subscriber::set_global_default(Observer).expect("nothing else installs one"));
+    SEEN.take();
     work();
-    COUNTS.take()
+    SEEN.take()
 }
 
 /// The marks that this crate's source names.
@@ -42,25 +42,25 @@ pub fn in_source() -> BTreeSet<String> {
     marks
 }
 
-struct Counter;
+struct Observer;
 
-impl Visit for Counter {
+impl Visit for Observer {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "mark" {
-            COUNTS.with_borrow_mut(|counts| *counts.entry(value.to_owned()).or_default() += 1);
+            SEEN.with_borrow_mut(|seen| seen.insert(value.to_owned()));
         }
     }
 
     fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
 }
 
-impl Subscriber for Counter {
+impl Subscriber for Observer {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target() == mark::MARK
     }
 
     fn event(&self, event: &Event<'_>) {
-        event.record(&mut Counter);
+        event.record(&mut Observer);
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

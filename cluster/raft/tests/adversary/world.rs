@@ -10,8 +10,8 @@ use raft::{
 use crate::invariants::Witness;
 
 pub const ELECTION_TICKS: u32 = 5;
-/// Two entries at most, so that replication takes many appends.
-const MAX_APPEND_BYTES: usize = 90;
+/// One entry or two, so that replication takes many appends.
+const MAX_APPEND_BYTES: usize = 70;
 
 /// What survives a crash.
 #[derive(Clone, Default)]
@@ -62,6 +62,16 @@ pub struct Write {
     messages: Vec<Message>,
 }
 
+/// How one member may stay faulty while the others have to go on.
+#[derive(Clone, Copy, Debug)]
+pub enum Aside {
+    Down,
+    /// It hears nothing, but is heard.
+    Deaf,
+    /// It hears, but is not heard.
+    Mute,
+}
+
 pub struct Node {
     pub id: NodeId,
     pub raft: Option<Raft>,
@@ -79,6 +89,8 @@ pub struct World {
     pub net: Vec<Message>,
     /// Directed links that lose everything.
     cut: Vec<(NodeId, NodeId)>,
+    /// Members whose clock stands still, as bits.
+    frozen: u64,
     pub witness: Witness,
     random: u64,
     proposals: u64,
@@ -100,6 +112,7 @@ impl World {
             nodes: (1..=size).map(node).collect(),
             net: Vec::new(),
             cut: Vec::new(),
+            frozen: 0,
             witness: Witness::default(),
             random: seed | 1,
             proposals: 0,
@@ -241,46 +254,39 @@ impl World {
         }
     }
 
-    /// Nobody hears a leader for long, then `id` campaigns, and what concerns that alone arrives where `reach` has a bit.
+    /// `id` and those with a bit in `reach` hear no leader for long, while for the others time stands still; then `id`
+    /// campaigns, and what concerns that alone arrives among them.
     pub fn elect(&mut self, id: NodeId, reach: u8) {
-        for other in self.ids() {
+        let in_it = |other: &NodeId| *other == id || reach >> other & 1 == 1;
+        for other in self.ids().filter(in_it) {
+            self.persist(other, usize::MAX);
             (0..ELECTION_TICKS).for_each(|_| self.tick(other));
         }
         for _ in 0..ELECTION_TICKS {
-            if self
-                .node(id)
-                .raft
-                .as_ref()
-                .is_some_and(|r| r.role() == Role::Follower)
-            {
+            let raft = &self.node(id).raft;
+            if raft.as_ref().is_some_and(|r| r.role() == Role::Follower) {
                 self.tick(id);
             }
         }
+        let concerns = |m: &Message| {
+            let from_or_to = (m.from == id && in_it(&m.to)) || (m.to == id && in_it(&m.from));
+            from_or_to && is_about_election(&m.body)
+        };
         // Asked whether, answered, asked for votes, answered.
         for _ in 0..4 {
-            let concerns = |m: &Message| {
-                let election = matches!(
-                    m.body,
-                    Body::PreVote { .. }
-                        | Body::PreVoteReply { .. }
-                        | Body::Vote { .. }
-                        | Body::VoteReply { .. }
-                );
-                election && (m.from == id || m.to == id) && reach >> (m.from + m.to - id) & 1 == 1
-            };
             while let Some(at) = self.net.iter().position(concerns) {
                 self.deliver_at(at);
             }
-            for other in self
-                .ids()
-                .filter(|other| *other == id || reach >> other & 1 == 1)
-            {
+            for other in self.ids().filter(in_it) {
                 self.persist(other, usize::MAX);
             }
         }
     }
 
     pub fn tick(&mut self, id: NodeId) {
+        if self.frozen >> id & 1 == 1 {
+            return;
+        }
         let random = self.random();
         self.with(id, |raft| raft.tick(random));
     }
@@ -434,7 +440,17 @@ impl World {
         }
     }
 
+    /// Nothing reaches `id` or leaves it, and for it no time passes: a leader goes on believing that it leads.
+    pub fn freeze(&mut self, id: NodeId) {
+        self.frozen |= 1 << id;
+        for other in self.ids().filter(|other| *other != id) {
+            self.cut_link(id, other);
+            self.cut_link(other, id);
+        }
+    }
+
     pub fn heal(&mut self) {
+        self.frozen = 0;
         self.cut.clear();
     }
 
@@ -475,28 +491,36 @@ impl World {
         }
     }
 
-    /// Faults end. Within a bounded time a proposal made anywhere commits everywhere, and a read is answered.
-    pub fn must_recover(&mut self) {
+    /// Faults end, except that one member may stay `aside`. Within a bounded time a proposal made by any of the others is
+    /// applied by all of them, and a read of theirs is answered.
+    pub fn must_recover(&mut self, aside: Option<(NodeId, Aside)>) {
         self.heal();
         for id in self.ids() {
             self.restart(id);
         }
+        if let Some((id, how)) = aside {
+            self.set_aside(id, how);
+        }
+        let healthy: Vec<NodeId> = self
+            .ids()
+            .filter(|id| aside.is_none_or(|(aside, _)| aside != *id))
+            .collect();
         let goal = self.witness.committed.len() as u64 + 1;
         let mut reads = Vec::new();
         // Three campaigns that split, one that succeeds, and the time to catch up a member that is far behind.
         let bound = 2 * ELECTION_TICKS * 4 + 60;
         for _ in 0..bound {
             self.run(1, 0);
-            for id in self.ids() {
-                self.propose(id);
-                reads.extend(self.read(id));
+            for id in &healthy {
+                self.propose(*id);
+                reads.extend(self.read(*id));
             }
-            let recovered = self.nodes.iter().all(|n| n.applied >= goal)
-                && self.leader().is_some()
+            let applied = healthy.iter().all(|id| self.node(*id).applied >= goal);
+            if applied
                 && reads
                     .iter()
-                    .any(|context| self.witness.answered.contains(context));
-            if recovered {
+                    .any(|context| self.witness.answered.contains(context))
+            {
                 return;
             }
         }
@@ -505,6 +529,26 @@ impl World {
             .iter()
             .map(|n| n.raft.as_ref().map(Raft::status))
             .collect();
-        panic!("no recovery to {goal} within {bound} ticks: {state:#?}");
+        panic!("no recovery to {goal} within {bound} ticks with {aside:?}: {state:#?}");
     }
+
+    fn set_aside(&mut self, id: NodeId, how: Aside) {
+        for other in self.ids().filter(|other| *other != id) {
+            match how {
+                Aside::Down => self.crash(id, false),
+                Aside::Deaf => self.cut_link(other, id),
+                Aside::Mute => self.cut_link(id, other),
+            }
+        }
+    }
+}
+
+fn is_about_election(body: &Body) -> bool {
+    matches!(
+        body,
+        Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::Vote { .. }
+            | Body::VoteReply { .. }
+    )
 }

@@ -102,7 +102,9 @@ impl Dir {
                 .open(path)
         })
         .await?;
-        Ok(File { file: Arc::new(file) })
+        Ok(File {
+            file: Arc::new(file),
+        })
     }
 
     pub(super) async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -204,7 +206,9 @@ fn create_durably(path: &Path) -> io::Result<()> {
     fs::File::open(parent)?.sync_all()
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

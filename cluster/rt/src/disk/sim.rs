@@ -78,7 +78,10 @@ enum Node {
 impl SimDisk {
     /// An empty disk. `random` serves this disk alone.
     pub fn new(config: DiskConfig, random: Random) -> SimDisk {
-        assert!(config.sync_min <= config.sync_max, "a sync takes at least its shortest time");
+        assert!(
+            config.sync_min <= config.sync_max,
+            "a sync takes at least its shortest time"
+        );
         SimDisk(Arc::new(Shared {
             state: Mutex::new(State {
                 config,
@@ -143,10 +146,16 @@ impl SimDisk {
     }
 
     pub(super) async fn open_dir(&self, path: &str) -> io::Result<Dir> {
-        let session = Session { disk: self.clone(), process: self.state().process };
+        let session = Session {
+            disk: self.clone(),
+            process: self.state().process,
+        };
         session.take_time(Cost::Cached).await;
         let path = session.state().make_dirs(path)?;
-        Ok(Dir { session, path: path.into() })
+        Ok(Dir {
+            session,
+            path: path.into(),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -163,7 +172,12 @@ impl State {
     }
 
     fn lose_cache(&mut self) {
-        let State { dirs, random, config, .. } = self;
+        let State {
+            dirs,
+            random,
+            config,
+            ..
+        } = self;
         let paths: Vec<String> = dirs.keys().cloned().collect();
         // Parents come before their children.
         for path in paths {
@@ -195,7 +209,11 @@ impl State {
     /// How long an operation takes now, in nanoseconds.
     fn time_for(&mut self, cost: Cost) -> u64 {
         let lies = &self.config.lies;
-        let slow = if lies.slow_is_fast { 1 } else { u64::from(self.faults.slow.max(1)) };
+        let slow = if lies.slow_is_fast {
+            1
+        } else {
+            u64::from(self.faults.slow.max(1))
+        };
         match cost {
             Cost::Cached if slow == 1 => 0,
             Cost::Cached => CACHED_NS * slow,
@@ -203,7 +221,9 @@ impl State {
             Cost::Sync => {
                 let span = self.config.sync_max - self.config.sync_min;
                 let healthy = self.config.sync_min + self.random.jitter(span);
-                u64::try_from(healthy.as_nanos()).unwrap_or(u64::MAX).saturating_mul(slow)
+                u64::try_from(healthy.as_nanos())
+                    .unwrap_or(u64::MAX)
+                    .saturating_mul(slow)
             }
         }
     }
@@ -230,7 +250,10 @@ impl State {
     /// Opens the directory at `path`, creating what is missing, durably. Returns its path in our form.
     fn make_dirs(&mut self, path: &str) -> io::Result<String> {
         let mut at = String::new();
-        for name in path.split('/').filter(|name| !name.is_empty() && *name != ".") {
+        for name in path
+            .split('/')
+            .filter(|name| !name.is_empty() && *name != ".")
+        {
             let below = self.make_dir(&at, name)?;
             let names = self.names(&at)?;
             names.synced(names.sync_point());
@@ -244,7 +267,7 @@ impl State {
         let below = format!("{path}/{name}");
         match self.names(path)?.get(name) {
             Some(Node::Dir) => {}
-            Some(Node::File(_)) => return Err(ErrorKind::NotADirectory.into()),
+            Some(Node::File(_)) => return Err(ErrorKind::AlreadyExists.into()),
             None => {
                 self.fail(self.faults.write_error_permille)?;
                 self.make_room(1)?;
@@ -256,7 +279,9 @@ impl State {
     }
 
     fn names(&mut self, path: &str) -> io::Result<&mut Names<Node>> {
-        self.dirs.get_mut(path).ok_or_else(|| ErrorKind::NotFound.into())
+        self.dirs
+            .get_mut(path)
+            .ok_or_else(|| ErrorKind::NotFound.into())
     }
 
     fn file(&mut self, path: &str, name: &str) -> io::Result<Arc<Mutex<FileImage>>> {
@@ -330,7 +355,8 @@ impl Session {
             let healed = {
                 let state = self.state();
                 let lies = &state.config.lies;
-                let alive = state.powered && (state.process == self.process || lies.dead_processes_go_on);
+                let alive =
+                    state.powered && (state.process == self.process || lies.dead_processes_go_on);
                 if alive && (!state.faults.stalled || lies.stall_completes) {
                     return;
                 }
@@ -354,7 +380,10 @@ pub(super) struct Dir {
 impl Dir {
     pub(super) async fn sub(&self, name: &str) -> io::Result<Dir> {
         let path = self.operation().await.make_dir(&self.path, name)?;
-        Ok(Dir { session: self.session.clone(), path: path.into() })
+        Ok(Dir {
+            session: self.session.clone(),
+            path: path.into(),
+        })
     }
 
     pub(super) async fn lock(&self, name: &str) -> io::Result<Lock> {
@@ -370,26 +399,45 @@ impl Dir {
         state.next_lock += 1;
         state.locks.insert(path.clone(), id);
         drop(state);
-        Ok(Lock { session: self.session.clone(), path, id })
+        Ok(Lock {
+            session: self.session.clone(),
+            path,
+            id,
+        })
     }
 
     pub(super) async fn list(&self) -> io::Result<Vec<String>> {
         let mut state = self.operation().await;
-        Ok(state.names(&self.path)?.iter().map(|(name, _)| name.clone()).collect())
+        Ok(state
+            .names(&self.path)?
+            .iter()
+            .map(|(name, _)| name.clone())
+            .collect())
     }
 
     pub(super) async fn exists(&self, name: &str) -> io::Result<bool> {
-        Ok(self.operation().await.names(&self.path)?.get(name).is_some())
+        Ok(self
+            .operation()
+            .await
+            .names(&self.path)?
+            .get(name)
+            .is_some())
     }
 
     pub(super) async fn create(&self, name: &str) -> io::Result<File> {
         let image = self.operation().await.create(&self.path, name)?;
-        Ok(File { session: self.session.clone(), image })
+        Ok(File {
+            session: self.session.clone(),
+            image,
+        })
     }
 
     pub(super) async fn open_file(&self, name: &str) -> io::Result<File> {
         let image = self.operation().await.file(&self.path, name)?;
-        Ok(File { session: self.session.clone(), image })
+        Ok(File {
+            session: self.session.clone(),
+            image,
+        })
     }
 
     pub(super) async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -481,7 +529,11 @@ impl File {
         }
         let permille = state.faults.write_error_permille;
         let failed = state.fail(permille);
-        let data = if failed.is_err() { some_sectors(offset, data, &mut state.random) } else { data };
+        let data = match failed {
+            Ok(()) => data,
+            Err(_) if state.config.lies.failed_writes_change_nothing => Bytes::new(),
+            Err(_) => some_sectors(offset, data, &mut state.random),
+        };
         if !data.is_empty() {
             state.stats.writes += 1;
             state.stats.bytes_written += data.len() as u64;
@@ -493,7 +545,11 @@ impl File {
 
     pub(super) async fn allocate(&self, len: u64) -> io::Result<()> {
         self.session.take_time(Cost::Cached).await;
-        if self.image().len() >= len { Ok(()) } else { self.resize(len) }
+        if self.image().len() >= len {
+            Ok(())
+        } else {
+            self.resize(len)
+        }
     }
 
     pub(super) async fn set_len(&self, len: u64) -> io::Result<()> {

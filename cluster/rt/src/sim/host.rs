@@ -18,12 +18,13 @@ use crate::disk::SimDisk;
 use crate::random::{Random, seed_of};
 
 use super::agenda::Ns;
+use super::lock;
 use super::panics::Panicked;
 use super::world::{HostId, World};
-use super::lock;
 
 /// What runs as a host's process: called at each start, in the new process.
-pub(super) type Program = Arc<Mutex<Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>>>;
+pub(super) type Program =
+    Arc<Mutex<Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>>>;
 
 /// The end of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,8 +218,15 @@ impl World {
             }
             // What waits in a paused node would be dropped by `kill` with the executor's lock held.
             self.resume_entry(&mut entry, host);
-            let Some(node) = entry.running.take() else { return };
-            let exit = Exit { at_ns, host, process: node.process, reason: reason.clone() };
+            let Some(node) = entry.running.take() else {
+                return;
+            };
+            let exit = Exit {
+                at_ns,
+                host,
+                process: node.process,
+                reason: reason.clone(),
+            };
             entry.last_exit = Some(exit);
             (node, entry.disk.clone(), std::mem::take(&mut entry.waiting))
         };
@@ -267,7 +275,11 @@ impl World {
             {
                 return Poll::Ready(exit.clone());
             }
-            if !entry.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            if !entry
+                .waiting
+                .iter()
+                .any(|waker| waker.will_wake(cx.waker()))
+            {
                 entry.waiting.push(cx.waker().clone());
             }
             Poll::Pending

@@ -1,4 +1,4 @@
-//! Sentences of the network's model to break on purpose: whoever relies on one must notice (tests/honesty.rs).
+//! Sentences of the network's model to break on purpose: whoever relies on one must notice (`each_lie_is_noticed` in tests/network.rs).
 //! Those about the disk are [`DiskConfig::lies`](super::DiskConfig::lies).
 
 macro_rules! lies {

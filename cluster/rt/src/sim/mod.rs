@@ -86,11 +86,17 @@ where
     T: Send + 'static,
     Fut: Future<Output = T>,
 {
+    assert!(
+        crate::context::current().is_none(),
+        "a simulation cannot run inside of a simulation"
+    );
     panics::install_hook();
     if config.profile {
         profile::calibrate();
     }
-    let thread = std::thread::Builder::new().name("simulation".into()).stack_size(STACK_BYTES);
+    let thread = std::thread::Builder::new()
+        .name("simulation".into())
+        .stack_size(STACK_BYTES);
     let thread = thread
         .spawn(move || simulate(config, main))
         .expect("a machine that has no thread left cannot simulate");
@@ -113,7 +119,9 @@ where
     let world = runtime.block_on(async { World::new(config) });
     let result = {
         let world = world.clone();
-        catch_unwind(AssertUnwindSafe(|| runtime.block_on(drive_main(world, main))))
+        catch_unwind(AssertUnwindSafe(|| {
+            runtime.block_on(drive_main(world, main))
+        }))
     };
     let result = result.unwrap_or_else(|payload| Err(panicked(&world, &*payload)));
     // Tasks are dropped by the executor, after those that hold them have let go.

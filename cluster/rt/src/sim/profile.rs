@@ -27,11 +27,15 @@ pub(super) struct Profile {
 impl Profile {
     /// Where the tasks called `name` are counted.
     pub(super) fn entry(&mut self, name: &'static str) -> u32 {
-        let entry = self.names.iter().position(|known| *known == name).unwrap_or_else(|| {
-            self.names.push(name);
-            self.costs.push((0, 0));
-            self.names.len() - 1
-        });
+        let entry = self
+            .names
+            .iter()
+            .position(|known| *known == name)
+            .unwrap_or_else(|| {
+                self.names.push(name);
+                self.costs.push((0, 0));
+                self.names.len() - 1
+            });
         entry as u32
     }
 
@@ -48,7 +52,11 @@ impl Profile {
             polls,
             cpu_ns: (u128::from(ticks) * 1_000_000 / per_ms) as u64,
         };
-        self.names.iter().copied().zip(self.costs.iter().map(cost)).collect()
+        self.names
+            .iter()
+            .copied()
+            .zip(self.costs.iter().map(cost))
+            .collect()
     }
 }
 
@@ -67,7 +75,10 @@ pub(super) fn calibrate() -> u64 {
 
 /// The processor's counter.
 #[cfg(target_arch = "x86_64")]
-#[expect(unsafe_code, reason = "the one clock that a simulation does not replace")]
+#[expect(
+    unsafe_code,
+    reason = "the one clock that a simulation does not replace"
+)]
 pub(super) fn ticks() -> u64 {
     // SAFETY: every x86-64 processor has this instruction, and it changes nothing.
     unsafe { core::arch::x86_64::_rdtsc() }

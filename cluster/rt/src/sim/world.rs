@@ -89,15 +89,21 @@ impl World {
         world.add_host("harness", HARNESS_ADDRESS);
         let node = world.begin(HARNESS);
         let timers = world.0.timers.clone();
-        node.spawn("timers", poll_fn(move |cx| {
-            lock(&timers).drive(cx.waker());
-            Poll::<()>::Pending
-        }));
+        node.spawn(
+            "timers",
+            poll_fn(move |cx| {
+                lock(&timers).drive(cx.waker());
+                Poll::<()>::Pending
+            }),
+        );
         let network = world.0.network.clone();
-        node.spawn("network", poll_fn(move |cx| {
-            lock(&network).drive(cx.waker());
-            Poll::<()>::Pending
-        }));
+        node.spawn(
+            "network",
+            poll_fn(move |cx| {
+                lock(&network).drive(cx.waker());
+                Poll::<()>::Pending
+            }),
+        );
         world
     }
 
@@ -221,12 +227,18 @@ impl World {
 
     /// What has happened so far.
     pub fn stats(&self) -> Stats {
-        Stats { network: self.network(|network| network.stats()), tasks: *lock(&self.0.spawned) }
+        Stats {
+            network: self.network(|network| network.stats()),
+            tasks: *lock(&self.0.spawned),
+        }
     }
 
     /// What tasks have cost so far, by name; empty without [`Config::profile`].
     pub fn profile(&self) -> BTreeMap<&'static str, TaskCost> {
-        self.0.profile.as_ref().map_or_else(BTreeMap::new, |profile| lock(profile).costs())
+        self.0
+            .profile
+            .as_ref()
+            .map_or_else(BTreeMap::new, |profile| lock(profile).costs())
     }
 
     /// All panics of simulated processes so far.
@@ -239,7 +251,8 @@ impl World {
         self.0.config.seed
     }
 
-    /// The host of the process whose task is running on this thread; `None` outside of simulated processes.
+    /// The host of the process whose task is running on this thread, the harness's own included; `None` outside of
+    /// simulations. For whoever listens to what tasks report and has to know which one it was.
     pub fn current_host() -> Option<HostId> {
         crate::context::with(|node| node.host)
     }
@@ -255,7 +268,10 @@ impl World {
     }
 
     pub(super) fn host(&self, host: HostId) -> HostEntry<'_> {
-        HostEntry { hosts: lock(&self.0.hosts), index: host.0 as usize }
+        HostEntry {
+            hosts: lock(&self.0.hosts),
+            index: host.0 as usize,
+        }
     }
 
     pub(super) fn timers<R>(&self, act: impl FnOnce(&mut Timers) -> R) -> R {
@@ -290,7 +306,10 @@ impl World {
         if spawned.is_multiple_of(FORGET_TASKS_EVERY) {
             self.0.madsim.metrics().num_tasks();
         }
-        self.0.profile.as_ref().map(|profile| lock(profile).entry(name))
+        self.0
+            .profile
+            .as_ref()
+            .map(|profile| lock(profile).entry(name))
     }
 
     pub(super) fn measured(&self, meter: u32, since: u64) {
@@ -311,7 +330,11 @@ impl World {
             return;
         }
         lock(&self.0.panics).push(panicked.clone());
-        self.end(node.host, Some(node.process), ExitReason::Panicked(panicked));
+        self.end(
+            node.host,
+            Some(node.process),
+            ExitReason::Panicked(panicked),
+        );
     }
 
     /// The first panic of the harness's own tasks.
@@ -324,7 +347,10 @@ impl World {
     /// `future` as a task of the harness, to be polled by the caller.
     pub(super) fn in_harness<F: Future>(&self, future: F) -> InContext<F> {
         let node = self.host(HARNESS).running.clone();
-        InContext::new(node.expect("the harness's process never ends before the world"), future)
+        InContext::new(
+            node.expect("the harness's process never ends before the world"),
+            future,
+        )
     }
 
     /// True time at the end.
@@ -368,6 +394,8 @@ impl std::ops::DerefMut for HostEntry<'_> {
 
 impl std::fmt::Debug for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("World").field("now_ns", &self.now_ns()).finish_non_exhaustive()
+        f.debug_struct("World")
+            .field("now_ns", &self.now_ns())
+            .finish_non_exhaustive()
     }
 }

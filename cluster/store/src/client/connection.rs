@@ -8,8 +8,8 @@
 //! that have much to say to each other cannot block each other.
 
 use crate::protocol::{
-    FrameReader, MAX_REQUEST_FRAME, MAX_RESPONSE_FRAME, PREAMBLE, ToClient, ToClientBody, ToMember, ToMemberBody, decode,
-    put_frame,
+    FrameReader, MAX_REQUEST_FRAME, MAX_RESPONSE_FRAME, PREAMBLE, ToClient, ToClientBody, ToMember, ToMemberBody,
+    decode, put_frame,
 };
 use crate::types::{ClientError, RefusedKind, Request, Response, WatchRequest, WatchResponse};
 use rt::net::{OwnedReadHalf, OwnedWriteHalf, TcpStream};
@@ -17,7 +17,7 @@ use rt::task::JoinHandle;
 use rt::time::{Instant, timeout};
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
@@ -46,6 +46,14 @@ struct Health {
     /// Attempts in a row that ended in silence.
     silent: AtomicU32,
     given_up: AtomicBool,
+    /// Why it is over.
+    over: OnceLock<String>,
+}
+
+impl Health {
+    fn why(&self) -> String {
+        self.over.get().map_or_else(|| "the connection was given up".to_owned(), Clone::clone)
+    }
 }
 
 type Answer = Result<Response, ClientError>;
@@ -80,7 +88,7 @@ impl Connection {
         let order = self.orders.send(Order::Request { request, answer });
         match timeout(until - Instant::now(), order).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(ClientError::Unavailable("the connection broke before the request".to_owned())),
+            Ok(Err(_)) => return Err(ClientError::Unavailable(self.health.why())),
             Err(_) => {
                 self.timed_out(heard);
                 return Err(ClientError::Unavailable("the connection took no request in time".to_owned()));
@@ -88,7 +96,7 @@ impl Connection {
         }
         match timeout(until - Instant::now(), answered).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(ClientError::Unknown("the connection was given up".to_owned())),
+            Ok(Err(_)) => Err(ClientError::Unknown(self.health.why())),
             Err(_) => {
                 self.timed_out(heard);
                 Err(ClientError::Unknown("no answer in time".to_owned()))
@@ -100,7 +108,7 @@ impl Connection {
     pub(super) async fn watch(&self, request: WatchRequest) -> Result<mpsc::Receiver<Message>, ClientError> {
         let (messages, received) = mpsc::channel(MAX_UNREAD);
         let order = self.orders.send(Order::Watch { request, messages });
-        order.await.map_err(|_| ClientError::Unavailable("the connection broke before the watch".to_owned()))?;
+        order.await.map_err(|_| ClientError::Unavailable(self.health.why()))?;
         Ok(received)
     }
 
@@ -159,6 +167,8 @@ impl Driver {
             Err(error) => format!("the connection broke: {error}"),
         };
         driver.fail_all(&why);
+        // Once only: this is the one place that says so.
+        let _ = driver.health.over.set(why.clone());
         // What was ordered and not taken up was certainly not sent.
         orders.close();
         while let Ok(order) = orders.try_recv() {

@@ -47,7 +47,9 @@ impl Watcher {
             let heard = connection.heard();
             let message = match timeout(self.client.shared.config.watch_idle, messages.recv()).await {
                 Ok(Some(message)) => message,
-                Ok(None) => Err(ClientError::Unavailable("the connection broke, or the reader was too slow".to_owned())),
+                Ok(None) => {
+                    Err(ClientError::Unavailable("the connection broke, or the reader was too slow".to_owned()))
+                }
                 Err(_) => {
                     mark::sometimes!("watch fell silent");
                     connection.timed_out(heard);
@@ -98,14 +100,17 @@ impl Watcher {
 pub struct ResumingWatch {
     client: Client,
     request: WatchRequest,
+    /// Whether the caller asked for bookmarks; they are always used, so that quiet keys are not overtaken by compaction.
+    bookmarks: bool,
     watcher: Option<Watcher>,
     backoff: Backoff,
 }
 
 impl ResumingWatch {
-    pub(super) fn new(client: Client, request: WatchRequest) -> Self {
+    pub(super) fn new(client: Client, mut request: WatchRequest) -> Self {
         let backoff = client.backoff();
-        Self { client, request, watcher: None, backoff }
+        let bookmarks = std::mem::replace(&mut request.progress_notify, true);
+        Self { client, request, bookmarks, watcher: None, backoff }
     }
 
     /// The next message. [`WatchResponse::Canceled`] is the last: history that it still needed is compacted, and the
@@ -119,7 +124,10 @@ impl ResumingWatch {
                 Ok(WatchResponse::Canceled { compact_revision: 0, reason }) => ClientError::Unavailable(reason),
                 Ok(message) => {
                     self.backoff = self.client.backoff();
-                    return Ok(message);
+                    if self.bookmarks || !matches!(message, WatchResponse::Progress { .. }) {
+                        return Ok(message);
+                    }
+                    continue;
                 }
                 Err(error) => error,
             };
@@ -137,7 +145,8 @@ impl ResumingWatch {
     async fn attempt(&mut self) -> Result<WatchResponse, ClientError> {
         if self.request.start_revision == 0 {
             let range_end = self.request.range_end.clone();
-            let now = RangeRequest { key: self.request.key.clone(), range_end, count_only: true, ..RangeRequest::default() };
+            let now =
+                RangeRequest { key: self.request.key.clone(), range_end, count_only: true, ..RangeRequest::default() };
             self.request.start_revision = self.client.range(now).await?.header.revision + 1;
         }
         let watcher = self.watcher.get_or_insert_with(|| self.client.watch(self.request.clone()));

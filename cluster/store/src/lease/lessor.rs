@@ -337,7 +337,7 @@ mod tests {
         for line in lines.split(';').map(str::trim) {
             let result = world.line(line);
             let at = (world.now - world.start).as_millis();
-            out.push_str(format!("{at:>6} {line}: {result}").trim_end());
+            out.push_str(format!("{at} {line}: {result}").trim_end());
             out.push('\n');
         }
         expected.assert_eq(&out);
@@ -348,18 +348,18 @@ mod tests {
         check(
             "promote 1; grant 7 3; grant 8 4; +2999; +1; renew 7; +999; +1; +9000; apply; renew 7; +9000",
             expect![[r#"
-                     0 promote 1:
-                     0 grant 7 3:
-                     0 grant 8 4:
-                  2999 +2999:
-                  3000 +1: expire 7
-                  3000 renew 7: Expiring
-                  3999 +999:
-                  4000 +1: expire 8
-                 13000 +9000:
-                 13000 apply:
-                 13000 renew 7: NotFound
-                 22000 +9000:
+                0 promote 1:
+                0 grant 7 3:
+                0 grant 8 4:
+                2999 +2999:
+                3000 +1: expire 7
+                3000 renew 7: Expiring
+                3999 +999:
+                4000 +1: expire 8
+                13000 +9000:
+                13000 apply:
+                13000 renew 7: NotFound
+                22000 +9000:
             "#]],
         );
     }
@@ -369,12 +369,12 @@ mod tests {
         check(
             "promote 1; grant 7 3; +2000; renew 7; +2999; +1",
             expect![[r#"
-                     0 promote 1:
-                     0 grant 7 3:
-                  2000 +2000:
-                  2000 renew 7: for 3 s
-                  4999 +2999:
-                  5000 +1: expire 7
+                0 promote 1:
+                0 grant 7 3:
+                2000 +2000:
+                2000 renew 7: for 3 s
+                4999 +2999:
+                5000 +1: expire 7
             "#]],
         );
     }
@@ -384,20 +384,20 @@ mod tests {
         check(
             "promote 1; grant 7 12; +5000; renew 7; +1000; apply; renew 7; clear 7; renew 7; +5000; apply; +5000; apply; +2000",
             expect![[r#"
-                     0 promote 1:
-                     0 grant 7 12:
-                  5000 +5000: note 7:7000
-                  5000 renew 7: for 12 s, to be cleared
-                  6000 +1000:
-                  6000 apply:
-                  6000 renew 7: for 12 s, to be cleared
-                  6000 clear 7:
-                  6000 renew 7: for 12 s
-                 11000 +5000: note 7:7000
-                 11000 apply:
-                 16000 +5000: note 7:2000
-                 16000 apply:
-                 18000 +2000: expire 7
+                0 promote 1:
+                0 grant 7 12:
+                5000 +5000: note 7:7000
+                5000 renew 7: for 12 s, to be cleared
+                6000 +1000:
+                6000 apply:
+                6000 renew 7: for 12 s, to be cleared
+                6000 clear 7:
+                6000 renew 7: for 12 s
+                11000 +5000: note 7:7000
+                11000 apply:
+                16000 +5000: note 7:2000
+                16000 apply:
+                18000 +2000: expire 7
             "#]],
         );
     }
@@ -407,21 +407,21 @@ mod tests {
         check(
             "promote 1; grant 7 12; grant 8 12; +5000; apply; renew 8; clear 8; +4000; demote; +1000; promote 2; +8999; +1; +4999; +1",
             expect![[r#"
-                     0 promote 1:
-                     0 grant 7 12:
-                     0 grant 8 12:
-                  5000 +5000: note 7:7000 8:7000
-                  5000 apply:
-                  5000 renew 8: for 12 s, to be cleared
-                  5000 clear 8:
-                  9000 +4000:
-                  9000 demote:
-                 10000 +1000:
-                 10000 promote 2:
-                 18999 +8999: note 7:1 8:5001
-                 19000 +1: expire 7
-                 23999 +4999: note 8:1
-                 24000 +1: expire 8
+                0 promote 1:
+                0 grant 7 12:
+                0 grant 8 12:
+                5000 +5000: note 7:7000 8:7000
+                5000 apply:
+                5000 renew 8: for 12 s, to be cleared
+                5000 clear 8:
+                9000 +4000:
+                9000 demote:
+                10000 +1000:
+                10000 promote 2:
+                18999 +8999: note 7:1 8:5001
+                19000 +1: expire 7
+                23999 +4999: note 8:1
+                24000 +1: expire 8
             "#]],
         );
     }
@@ -431,13 +431,13 @@ mod tests {
         check(
             "grant 7 3; +9000; renew 7; promote 1; demote; +9000; renew 7",
             expect![[r#"
-                     0 grant 7 3:
-                  9000 +9000:
-                  9000 renew 7: NotLeader
-                  9000 promote 1:
-                  9000 demote:
-                 18000 +9000:
-                 18000 renew 7: NotLeader
+                0 grant 7 3:
+                9000 +9000:
+                9000 renew 7: NotLeader
+                9000 promote 1:
+                9000 demote:
+                18000 +9000:
+                18000 renew 7: NotLeader
             "#]],
         );
     }
@@ -447,18 +447,18 @@ mod tests {
         check(
             "promote 1; grant 7 3; +3000; fail; +499; renew 7; +2999; +1; fail; +500; apply; +9000",
             expect![[r#"
-                     0 promote 1:
-                     0 grant 7 3:
-                  3000 +3000: expire 7
-                  3000 fail:
-                  3499 +499:
-                  3499 renew 7: for 3 s
-                  6498 +2999:
-                  6499 +1: expire 7
-                  6499 fail:
-                  6999 +500: expire 7
-                  6999 apply:
-                 15999 +9000:
+                0 promote 1:
+                0 grant 7 3:
+                3000 +3000: expire 7
+                3000 fail:
+                3499 +499:
+                3499 renew 7: for 3 s
+                6498 +2999:
+                6499 +1: expire 7
+                6499 fail:
+                6999 +500: expire 7
+                6999 apply:
+                15999 +9000:
             "#]],
         );
     }

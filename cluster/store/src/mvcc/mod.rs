@@ -59,7 +59,15 @@ impl Default for Tree {
 impl Tree {
     /// An empty one.
     pub fn new() -> Self {
-        Self { keys: OrdMap::new(), log: OrdMap::new(), revision: FIRST_REVISION, compacted: 0, len: 0, bytes: 0, hash: 0 }
+        Self {
+            keys: OrdMap::new(),
+            log: OrdMap::new(),
+            revision: FIRST_REVISION,
+            compacted: 0,
+            len: 0,
+            bytes: 0,
+            hash: 0,
+        }
     }
 
     /// The latest revision.

@@ -44,6 +44,10 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// A request is given up after this long: as long as a client waits by default.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What was under way when another leader was elected is given up after this long: what reached the new leader's log is
+/// committed by then, and the rest is lost with the old one, or with the connection to it.
+const AFTER_ELECTION: Duration = Duration::from_secs(1);
+
 /// Inputs taken before what they led to is carried out: enough to share one log write and one round of messages, and few
 /// enough that none waits long.
 const BATCH: usize = 128;
@@ -226,7 +230,7 @@ impl MemberLoop {
 
     fn carry_out(&mut self, ready: Ready, now: Instant) {
         if let Some((role, term, leader)) = ready.lead_change {
-            self.lead_changed(role, term, leader);
+            self.lead_changed(role, term, leader, now);
         }
         if let Some(advance) = ready.commit_advance {
             mark::commits(self.config.id, advance.term, advance.index, advance.entry_term);
@@ -265,7 +269,7 @@ impl MemberLoop {
     }
 
     /// Another role, term or leader.
-    fn lead_changed(&mut self, role: Role, term: Term, leader: NodeId) {
+    fn lead_changed(&mut self, role: Role, term: Term, leader: NodeId, now: Instant) {
         let leads = (role == Role::Leader).then_some(term);
         if leads != self.leading {
             if let Some(before) = self.leading {
@@ -289,7 +293,9 @@ impl MemberLoop {
                 self.give_up_read(read, "the leader was lost");
             }
         } else {
-            self.reads.retry(Instant::now(), true);
+            self.reads.retry(now, true);
+            self.pending.hasten(now + AFTER_ELECTION);
+            self.asked.hasten(now + AFTER_ELECTION);
         }
     }
 
@@ -402,6 +408,13 @@ impl MemberLoop {
                     && let Ok(id) = forwarded
                 {
                     self.not_proposed(id, "there is no connection to the leader");
+                }
+            }
+            Body::ReadIndex { .. } => {
+                if !self.links.send(to, Frame::Raft(message)) {
+                    for read in self.reads.give_up() {
+                        self.give_up_read(read, "there is no connection to the leader");
+                    }
                 }
             }
             // The loss of any other is Raft's daily bread.

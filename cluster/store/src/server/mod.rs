@@ -59,7 +59,7 @@ pub struct Member {
     stopped: tokio::sync::watch::Receiver<Option<StopReason>>,
     client_address: SocketAddr,
     /// Waits for the loop, then for the log, and ends all other tasks.
-    supervisor: AbortOnDrop<()>,
+    _supervisor: AbortOnDrop<()>,
 }
 
 /// Why a member stopped.
@@ -152,13 +152,10 @@ impl Member {
 
     /// Stops gracefully: hands leadership over, refuses new requests and answers those under way, for a few seconds at
     /// most. When this returns, everything is durable and the directory is unlocked.
-    pub async fn shutdown(self) -> StopReason {
+    pub async fn shutdown(&self) -> StopReason {
         // If the loop is gone, it has stopped already.
         drop(self.inbox.send(Input::Shutdown).await);
-        let reason = self.stopped().await;
-        // The lock goes with the supervisor.
-        drop(self.supervisor.await);
-        reason
+        self.stopped().await
     }
 }
 

@@ -60,6 +60,13 @@ impl<T> Pending<T> {
         expired
     }
 
+    /// Gives those that are here now no longer than until `deadline`, which must not be after that of a later one.
+    pub fn hasten(&mut self, deadline: Instant) {
+        for (until, _) in self.waiting.values_mut() {
+            *until = deadline.min(*until);
+        }
+    }
+
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
@@ -87,6 +94,20 @@ mod tests {
         assert_eq!(pending.take(a), None, "what was given up is not answered again");
         assert_eq!(pending.take(c), Some('c'));
         assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn hastening_shortens_and_never_lengthens() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut pending = Pending::new(0);
+        pending.admit(after(1), 'a');
+        pending.admit(after(5), 'b');
+        pending.hasten(after(2));
+        pending.admit(after(6), 'c');
+        assert_eq!(pending.expire(after(1)), ['a']);
+        assert_eq!(pending.expire(after(2)), ['b']);
+        assert_eq!(pending.expire(after(5)), []);
     }
 
     #[test]

@@ -7,15 +7,24 @@ use super::View;
 use crate::state::StateMachine;
 use crate::types::Header;
 use raft::{Index, NONE, NodeId, Role, Term};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// The whole of it.
 pub struct Shared {
     member: NodeId,
     state: RwLock<StateMachine>,
     standing: Mutex<Standing>,
-    revisions: watch::Sender<i64>,
+    revision: AtomicI64,
+    /// Wakes in the order of waiting. (tokio's `watch` wakes in an order of its own drawing, which no seed repeats.)
+    news: Notify,
+}
+
+/// Follows the revisions of a member.
+pub struct Revisions<'a> {
+    shared: &'a Shared,
+    seen: i64,
 }
 
 /// How a member stands in Raft.
@@ -34,9 +43,9 @@ pub struct Standing {
 impl Shared {
     /// For a member whose state was just restored.
     pub fn new(member: NodeId, state: StateMachine) -> Self {
-        let (revisions, _) = watch::channel(state.revision());
+        let revision = AtomicI64::new(state.revision());
         let standing = Standing { term: 0, role: Role::Follower, leader: NONE, commit: state.index() };
-        Self { member, state: RwLock::new(state), standing: Mutex::new(standing), revisions }
+        Self { member, state: RwLock::new(state), standing: Mutex::new(standing), revision, news: Notify::new() }
     }
 
     /// The state, to look at. Not to be held while waiting for anything.
@@ -60,21 +69,19 @@ impl Shared {
 
     /// Wakes those who wait for a new revision, if there is one: for the loop alone.
     pub fn announce(&self, revision: i64) {
-        self.revisions.send_if_modified(|last| {
-            let changed = *last != revision;
-            *last = revision;
-            changed
-        });
+        if self.revision.swap(revision, Ordering::AcqRel) != revision {
+            self.news.notify_waiters();
+        }
     }
 
     /// Changes whenever a new revision was applied.
-    pub fn revisions(&self) -> watch::Receiver<i64> {
-        self.revisions.subscribe()
+    pub fn revisions(&self) -> Revisions<'_> {
+        Revisions { shared: self, seen: self.revision() }
     }
 
     /// Last revision applied.
     pub fn revision(&self) -> i64 {
-        *self.revisions.borrow()
+        self.revision.load(Ordering::Acquire)
     }
 
     /// Last Raft index applied.
@@ -109,6 +116,22 @@ impl Shared {
             keys: state.tree().len(),
             bytes: state.tree().bytes(),
             leases: state.leases().iter().map(|(id, lease)| (id, lease.ttl_s)).collect(),
+        }
+    }
+}
+
+impl Revisions<'_> {
+    /// Completes when there is another revision than at the last time. May be dropped and called again.
+    pub async fn changed(&mut self) {
+        loop {
+            // Made before the look, so that nothing between the two is missed.
+            let news = self.shared.news.notified();
+            let revision = self.shared.revision();
+            if revision != self.seen {
+                self.seen = revision;
+                return;
+            }
+            news.await;
         }
     }
 }

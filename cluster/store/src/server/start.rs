@@ -99,7 +99,7 @@ pub async fn start(config: MemberConfig) -> Result<Member, StartError> {
     let (stopped, stopped_receiver) = tokio::sync::watch::channel(None);
     let supervised = Supervised { main, log: log_task, others, lock, stopped };
     let supervisor = rt::task::spawn("member-supervisor", supervised.run()).abort_on_drop();
-    Ok(Member { shared, inbox, stopped: stopped_receiver, client_address, supervisor })
+    Ok(Member { shared, inbox, stopped: stopped_receiver, client_address, _supervisor: supervisor })
 }
 
 async fn listen(address: &str) -> Result<TcpListener, StartError> {

@@ -75,10 +75,9 @@ pub async fn feed(
                 }
                 None => return,
             },
-            changed = revisions.changed(), if !watches.is_empty() => match changed {
-                Ok(()) => pull_all(&mut watches, shared, interval, answers).await,
-                Err(_) => return,
-            },
+            () = revisions.changed(), if !watches.is_empty() => {
+                pull_all(&mut watches, shared, interval, answers).await
+            }
             () = &mut alarm, if next_bookmark.is_some() => bookmarks(&mut watches, shared, interval, answers).await,
         };
         if let Err(Closed) = fed {

@@ -28,12 +28,26 @@ const MAX_RECORD: usize = 1024 * 1024 * 1024;
 
 #[derive(Serialize, Deserialize)]
 enum Record {
-    Head { index: u64, term: u64, compacted: i64 },
+    Head {
+        index: u64,
+        term: u64,
+        compacted: i64,
+    },
     Key(KeyValue),
     /// Each change with whether it removed its key.
-    Revision { revision: i64, changes: Vec<(KeyValue, bool)> },
-    Lease { id: i64, ttl_s: i64, granted: u64, remaining_ms: Option<u64> },
-    End { hash: u64 },
+    Revision {
+        revision: i64,
+        changes: Vec<(KeyValue, bool)>,
+    },
+    Lease {
+        id: i64,
+        ttl_s: i64,
+        granted: u64,
+        remaining_ms: Option<u64>,
+    },
+    End {
+        hash: u64,
+    },
 }
 
 /// A snapshot's bytes, in chunks of some ten thousand.
@@ -190,7 +204,9 @@ fn load(state: &mut Option<StateMachine>, ended: &mut Option<u64>, record: Recor
         return Err("something follows its end".to_owned());
     }
     let Some(state) = state else {
-        let Record::Head { index, term, compacted } = record else { return Err("it does not begin with its head".to_owned()) };
+        let Record::Head { index, term, compacted } = record else {
+            return Err("it does not begin with its head".to_owned());
+        };
         *state = Some(StateMachine { tree: Tree::compacted_at(compacted), leases: LeaseTable::default(), index, term });
         return Ok(());
     };

@@ -169,7 +169,8 @@ fn entries_say_whom_to_answer_and_what_changed() {
     let data = Command { origin: 3, request: 9, term: 1, action: Action::Put(put) }.encode();
     let applied = state.apply(2, 1, &data).unwrap().unwrap();
     assert_eq!((applied.origin, applied.request, applied.revision, applied.changed), (3, 9, 2, true));
-    let data = Command { origin: 3, request: 10, term: 1, action: Action::LeaseGrant(LeaseGrantRequest { id: 5, ttl_s: 9 }) };
+    let data =
+        Command { origin: 3, request: 10, term: 1, action: Action::LeaseGrant(LeaseGrantRequest { id: 5, ttl_s: 9 }) };
     let applied = state.apply(3, 1, &data.encode()).unwrap().unwrap();
     assert_eq!((applied.revision, applied.changed), (2, false));
     assert_eq!(applied.leases, [LeaseChange::Granted { id: 5 }]);

@@ -284,6 +284,12 @@ impl Wal {
         matches!(self.next, Next::Starved)
     }
 
+    /// Whether the next segment is ready.
+    pub fn is_prepared(&mut self) -> bool {
+        self.look_at_next();
+        matches!(self.next, Next::Ready(_))
+    }
+
     /// Tries in the background to prepare the next segment, if there is none and no attempt is under way. For a starved
     /// log, from time to time.
     pub fn prepare_next(&mut self) {

@@ -110,6 +110,8 @@ lies! {
     failed_sync_is_hidden,
     /// Faults that should make operations fail do not.
     errors_are_swallowed,
+    /// A write that fails never changes anything.
+    failed_writes_change_nothing,
     /// A full disk accepts whatever is written.
     full_accepts,
     /// A full disk refuses also what needs no space.

@@ -46,7 +46,10 @@ impl Connection {
             established: false,
             server_epoch: 0,
             ends: [client, server],
-            pipes: [Pipe::new(there, 0, CONNECT_RETRY_NS), Pipe::new(back, 1, RETRY_NS)],
+            pipes: [
+                Pipe::new(there, 0, CONNECT_RETRY_NS),
+                Pipe::new(back, 1, RETRY_NS),
+            ],
         }
     }
 

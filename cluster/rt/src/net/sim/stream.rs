@@ -173,7 +173,10 @@ impl Network {
 }
 
 fn park(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    if !slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+    if !slot
+        .as_ref()
+        .is_some_and(|waker| waker.will_wake(cx.waker()))
+    {
         *slot = Some(cx.waker().clone());
     }
 }
@@ -207,7 +210,12 @@ impl Stream {
             return Err(ErrorKind::HostUnreachable.into());
         };
         let (connection, generation) = lock(&network).connect(node.host.0, host, to.port());
-        let socket = Socket { network, connection, generation, side: CLIENT };
+        let socket = Socket {
+            network,
+            connection,
+            generation,
+            side: CLIENT,
+        };
         poll_fn(|cx| socket.poll_connected(cx)).await?;
         Ok(Stream(socket))
     }
@@ -303,10 +311,19 @@ impl Listener {
             let host = node.host.0;
             let bound = {
                 let mut network = lock(&network);
-                network.listen(host, at).map(|address| (address, network.hosts[host as usize].epoch))
+                network
+                    .listen(host, at)
+                    .map(|address| (address, network.hosts[host as usize].epoch))
             };
             match bound {
-                Ok((address, epoch)) => return Ok(Listener { network, host, epoch, address }),
+                Ok((address, epoch)) => {
+                    return Ok(Listener {
+                        network,
+                        host,
+                        epoch,
+                        address,
+                    });
+                }
                 Err(error) => last = error,
             }
         }
@@ -323,7 +340,12 @@ impl Listener {
         })
         .await?;
         let network = self.network.clone();
-        let stream = Stream(Socket { network, connection, generation, side: SERVER });
+        let stream = Stream(Socket {
+            network,
+            connection,
+            generation,
+            side: SERVER,
+        });
         let from = stream.peer_addr()?;
         Ok((stream, from))
     }

@@ -62,7 +62,11 @@ impl Network {
         let (link, last) = (pipe.link, pipe.under_way.back().map_or(0, |last| last.1));
         match self.offer(link, 0, now) {
             Passage::Arrives { at, .. } => {
-                let at = if self.lies.refusal_is_instant { now } else { at };
+                let at = if self.lies.refusal_is_instant {
+                    now
+                } else {
+                    at
+                };
                 self.at(at.max(last), Kind::Reset, c, to);
             }
             Passage::Held => self.keep(link, Kind::Reset, c, to),

@@ -9,10 +9,10 @@ use std::io::ErrorKind;
 
 use crate::sim::Ns;
 
+use super::Network;
 use super::connection::{RETRY_MAX_NS, RETRY_NS, other, wake};
 use super::event::{CLIENT, Kind, Side};
 use super::link::{PACKET_BYTES, Passage};
-use super::Network;
 
 /// Packets behind a lost one that make its sender try again at once: they are acknowledged as coming after a gap.
 const DUPLICATES: usize = 3;
@@ -128,7 +128,10 @@ impl Network {
             self.establish_server(c);
         }
         let connection = &mut self.connections[c as usize];
-        let (pipe, reader) = (&mut connection.pipes[side], &mut connection.ends[other(side)]);
+        let (pipe, reader) = (
+            &mut connection.pipes[side],
+            &mut connection.ends[other(side)],
+        );
         let data = end.min(pipe.written) > pipe.visible.max(1);
         let known = reader.alive || reader.orderly && !data;
         if !known || !reader.open && data {
@@ -251,7 +254,11 @@ impl Network {
         if self.lies.retries_have_no_limit {
             return Ns::MAX / 4;
         }
-        let limit = if connecting { self.tcp.connect_limit } else { self.tcp.retry_limit };
+        let limit = if connecting {
+            self.tcp.connect_limit
+        } else {
+            self.tcp.retry_limit
+        };
         limit.as_nanos() as Ns
     }
 

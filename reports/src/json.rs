@@ -1,0 +1,132 @@
+//! The facts of the tables as one JSON document, for scripts. Times are nanoseconds, shares are from 0 to 1.
+
+use crate::failure::Failure;
+use crate::summary::{Operations, Struck, Summary, Tally};
+use record::{GUARANTEES, Guarantee, Ns, Side};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Serialize)]
+struct Facts<'a> {
+    trials: u64,
+    held: u64,
+    failed: u64,
+    crashed: u64,
+    diverged: u64,
+    exit_code: u8,
+    guarantees: Vec<Row>,
+    faults: &'a BTreeMap<String, Struck>,
+    never_struck: Vec<&'a str>,
+    marks: &'a BTreeMap<String, u64>,
+    marks_never_reached: Vec<&'a str>,
+    operations: &'a Operations,
+    succeeded_share: Option<f64>,
+    overlapping_share: Option<f64>,
+    leader_changed_share: Option<f64>,
+    simulated_ns: u64,
+    cpu_ns: u64,
+    simulated_s_per_cpu_s: Option<f64>,
+    failures: &'a [Failure],
+    lost_seeds: &'a BTreeSet<u64>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    id: Guarantee,
+    text: &'static str,
+    side: Side,
+    bound_ns: Option<Ns>,
+    #[serde(flatten)]
+    tally: Tally,
+}
+
+impl Summary {
+    /// One JSON document in one line: the same facts as the tables, and the failures.
+    pub fn json(&self) -> String {
+        let row = |g: &record::Guaranteed| Row {
+            id: g.id,
+            text: g.text,
+            side: g.side,
+            bound_ns: g.bound_ns,
+            tally: self.guarantees.get(&g.id).copied().unwrap_or_default(),
+        };
+        let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+        let facts = Facts {
+            trials: self.trials,
+            held: self.held,
+            failed: self.trials - self.held,
+            crashed: self.crashed,
+            diverged: self.diverged,
+            exit_code: crate::exit_code(self),
+            guarantees: GUARANTEES.iter().map(row).collect(),
+            faults: &self.faults,
+            never_struck: self.never_struck(),
+            marks: &self.marks,
+            marks_never_reached: self.never_reached(),
+            operations: &self.operations,
+            succeeded_share: share(self.operations.succeeded, self.operations.total),
+            overlapping_share: share(self.operations.overlapping, self.operations.total),
+            leader_changed_share: share(self.leader_changed, self.trials),
+            simulated_ns: self.simulated_ns,
+            cpu_ns: self.cpu_ns,
+            simulated_s_per_cpu_s: self.speed(),
+            failures: &self.failures,
+            lost_seeds: &self.lost_seeds,
+        };
+        serde_json::to_string(&facts)
+            .expect("strings, numbers and maps with string keys always have a JSON form")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::summary::tests::{record, violated};
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_script_finds_the_facts_of_the_tables() {
+        let mut summary = Summary::of(&record(1), 100_000_000);
+        let mut failed = record(17);
+        violated(&mut failed, Guarantee::C2, 5, "lost");
+        summary.add(&failed, 100_000_000);
+        summary.expect_marks(["torn tail cut"]);
+        let facts: Value = serde_json::from_str(&summary.json()).unwrap();
+        assert!(!summary.json().contains('\n'));
+        assert_eq!(facts["exit_code"], 10);
+        assert_eq!(facts["failed"], 1);
+        assert_eq!(
+            facts["guarantees"][1],
+            json!({
+                "id": "C2",
+                "text": "Later reads have each acknowledged write, or a newer one.",
+                "side": "safety",
+                "bound_ns": null,
+                "held": 1,
+                "failed": 1,
+                "vacuous": 0,
+                "tested": 20,
+                "largest_ns": null,
+            })
+        );
+        assert_eq!(facts["guarantees"][5]["largest_ns"], 1_500_000_017);
+        assert_eq!(facts["guarantees"][5]["bound_ns"], 20_000_000_000_u64);
+        assert_eq!(facts["faults"]["kill"], json!({"struck": 2, "busy": 2}));
+        assert_eq!(facts["marks_never_reached"], json!(["torn tail cut"]));
+        assert_eq!(facts["operations"]["total"], 8);
+        assert_eq!(facts["succeeded_share"], 0.5);
+        assert_eq!(facts["overlapping_share"], 0.5);
+        assert_eq!(facts["simulated_s_per_cpu_s"], 1000.0);
+        assert_eq!(
+            facts["failures"][0],
+            json!({"seed": 17, "what": "C2", "at_ns": 5, "text": "lost"})
+        );
+    }
+
+    #[test]
+    fn nothing_tried_has_no_shares() {
+        let facts: Value = serde_json::from_str(&Summary::default().json()).unwrap();
+        assert_eq!(facts["succeeded_share"], Value::Null);
+        assert_eq!(facts["simulated_s_per_cpu_s"], Value::Null);
+    }
+}

@@ -1,0 +1,339 @@
+//! The tables that a run ends in, for a terminal.
+
+use crate::summary::{Operations, Summary};
+use record::GUARANTEES;
+use tabled::builder::Builder;
+use tabled::settings::object::Columns;
+use tabled::settings::{Alignment, Style};
+
+const RED: &str = "\u{1b}[31m";
+const YELLOW: &str = "\u{1b}[33m";
+const PLAIN: &str = "\u{1b}[0m";
+
+/// Failing seeds named in the table; JSON has more.
+const MAX_SEEDS: usize = 5;
+
+impl Summary {
+    /// The tables, without colour.
+    pub fn table(&self) -> String {
+        self.tables(false)
+    }
+
+    /// The tables; in colour, what failed is red and what was never put to the test yellow. Only for a terminal.
+    pub fn tables(&self, colour: bool) -> String {
+        let parts = [
+            guarantees(self, colour),
+            faults(self, colour),
+            figures(self, colour),
+        ];
+        parts.join("\n\n")
+    }
+}
+
+fn guarantees(summary: &Summary, colour: bool) -> String {
+    let mut builder = Builder::default();
+    builder.push_record([
+        "",
+        "guarantee",
+        "held",
+        "failed",
+        "vacuous",
+        "tested",
+        "largest",
+        "bound",
+    ]);
+    let mut colours = Vec::new();
+    for guaranteed in GUARANTEES {
+        let tally = summary
+            .guarantees
+            .get(&guaranteed.id)
+            .copied()
+            .unwrap_or_default();
+        builder.push_record([
+            guaranteed.id.to_string(),
+            guaranteed.text.to_owned(),
+            tally.held.to_string(),
+            tally.failed.to_string(),
+            tally.vacuous.to_string(),
+            tally.tested.to_string(),
+            tally
+                .largest_ns
+                .map_or(String::new(), |ns| format!("{:.2} s", whole(ns))),
+            guaranteed
+                .bound_ns
+                .map_or(String::new(), |ns| format!("{:.0} s", whole(ns))),
+        ]);
+        colours.push(match tally {
+            _ if tally.failed > 0 => Some(RED),
+            _ if tally.tested == 0 => Some(YELLOW),
+            _ => None,
+        });
+    }
+    coloured(rendered(builder, 2), &colours, colour)
+}
+
+fn faults(summary: &Summary, colour: bool) -> String {
+    let mut builder = Builder::default();
+    builder.push_record(["fault", "struck", "while busy"]);
+    let mut colours = Vec::new();
+    for (kind, struck) in &summary.faults {
+        builder.push_record([
+            kind.clone(),
+            struck.struck.to_string(),
+            struck.busy.to_string(),
+        ]);
+        colours.push((struck.busy == 0).then_some(YELLOW));
+    }
+    let table = coloured(rendered(builder, 1), &colours, colour);
+    match summary.never_struck().as_slice() {
+        [] => table,
+        never => format!("{table}\nnever struck: {}", never.join(", ")),
+    }
+}
+
+fn figures(summary: &Summary, colour: bool) -> String {
+    let Operations {
+        total,
+        succeeded,
+        refused,
+        unknown,
+        overlapping,
+    } = summary.operations;
+    let failed = summary.trials - summary.held;
+    let trials = format!(
+        "{} ({} held, {failed} failed, {} of them crashed)",
+        summary.trials, summary.held, summary.crashed
+    );
+    let operations = format!(
+        "{total} ({} succeeded, {} refused, {} unanswered; {} overlap a fault)",
+        percent(succeeded, total),
+        percent(refused, total),
+        percent(unknown, total),
+        percent(overlapping, total)
+    );
+    let changes = format!(
+        "{} of trials",
+        percent(summary.leader_changed, summary.trials)
+    );
+    let speed = summary.speed().map_or(String::new(), |speed| {
+        format!(", {speed:.0} simulated s per CPU s")
+    });
+    let time = format!(
+        "{:.1} s simulated, {:.2} s CPU{speed}",
+        whole(summary.simulated_ns),
+        whole(summary.cpu_ns)
+    );
+    let never = summary.never_reached();
+    let reached = summary.marks.len() - never.len();
+    let marks = match never.as_slice() {
+        [] => format!("{reached} reached"),
+        never => format!("{reached} reached; never: {}", never.join(", ")),
+    };
+
+    let mut lines = vec![("trials", trials, failed > 0)];
+    if let Some(seeds) = failing_seeds(summary) {
+        lines.push(("failing seeds", seeds, true));
+    }
+    if summary.diverged > 0 {
+        lines.push(("diverged", format!("{} seeds", summary.diverged), true));
+    }
+    lines.extend([
+        ("operations", operations, false),
+        ("change of leader", changes, false),
+        ("time", time, false),
+        ("marks", marks, false),
+    ]);
+    let line = |(name, text, bad): (&str, String, bool)| {
+        let line = format!("{name:<16} {text}");
+        if bad && colour {
+            format!("{RED}{line}{PLAIN}")
+        } else {
+            line
+        }
+    };
+    lines.into_iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The lowest of them.
+fn failing_seeds(summary: &Summary) -> Option<String> {
+    let mut seeds: Vec<u64> = summary
+        .failures
+        .iter()
+        .map(|f| f.seed)
+        .chain(summary.lost_seeds.iter().copied())
+        .collect();
+    seeds.sort_unstable();
+    seeds.dedup();
+    let shown: Vec<String> = seeds.iter().take(MAX_SEEDS).map(u64::to_string).collect();
+    let more = if seeds.len() > MAX_SEEDS {
+        " and more"
+    } else {
+        ""
+    };
+    (!shown.is_empty()).then(|| format!("{}{more}", shown.join(", ")))
+}
+
+/// A table of which the columns from `numbers` on stand to the right.
+fn rendered(builder: Builder, numbers: usize) -> String {
+    let mut table = builder.build();
+    table
+        .with(Style::psql())
+        .modify(Columns::new(numbers..), Alignment::right());
+    let table = table.to_string();
+    table
+        .lines()
+        .map(str::trim_end)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The table with its rows in these colours. A row is one line, below the head and its rule.
+fn coloured(table: String, colours: &[Option<&str>], colour: bool) -> String {
+    if !colour {
+        return table;
+    }
+    let colours = [None, None]
+        .into_iter()
+        .chain(colours.iter().copied())
+        .chain(std::iter::repeat(None));
+    let lines = table
+        .lines()
+        .zip(colours)
+        .map(|(line, colour)| match colour {
+            Some(colour) => format!("{colour}{line}{PLAIN}"),
+            None => line.to_owned(),
+        });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// As seconds.
+fn whole(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        "-".to_owned()
+    } else {
+        format!("{:.1} %", part as f64 * 100.0 / whole as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::summary::tests::{record, untested, violated};
+    use expect_test::expect;
+    use record::Guarantee;
+
+    fn two_trials() -> Summary {
+        let mut summary = Summary::of(&record(1), 80_000_000);
+        let mut failed = record(17);
+        violated(&mut failed, Guarantee::C2, 5, "lost");
+        untested(&mut failed, Guarantee::C7);
+        summary.add(&failed, 90_000_000);
+        summary.expect_marks([
+            "torn tail cut",
+            "vote granted",
+            "watch overtaken by compaction",
+        ]);
+        summary
+    }
+
+    #[test]
+    fn a_run_ends_in_tables_that_fit_a_terminal() {
+        let table = two_trials().table();
+        expect![[r#"
+                 | guarantee                                                  | held | failed | vacuous | tested | largest | bound
+            -----+------------------------------------------------------------+------+--------+---------+--------+---------+-------
+             C1  | Reads and writes happen one after the other, in real time. |    2 |      0 |       0 |     20 |         |
+             C2  | Later reads have each acknowledged write, or a newer one.  |    1 |      1 |       0 |     20 |         |
+             C3  | Members that applied the same log hold the same state.     |    2 |      0 |       0 |     20 |         |
+             C4  | What changes something raises the revision by exactly one. |    2 |      0 |       0 |     20 |         |
+             C5  | A term has at most one leader.                             |    2 |      0 |       0 |     20 |         |
+             C6  | While a majority is able and connected, writes commit.     |    2 |      0 |       0 |     20 |  1.50 s |  20 s
+             C7  | A watch brings every change once and in order.             |    1 |      0 |       1 |     10 |         |
+             C9  | A lease outlives each acknowledged keep-alive by its TTL.  |    2 |      0 |       0 |     20 |         |
+             C10 | A lease that nobody keeps alive ends in time.              |    2 |      0 |       0 |     20 |  1.50 s |  20 s
+             C12 | A transaction whose precondition fails never applies.      |    2 |      0 |       0 |     20 |         |
+
+             fault     | struck | while busy
+            -----------+--------+------------
+             disk-full |      2 |          0
+             kill      |      2 |          2
+            never struck: partition-one, partition-minority, partition-majority, partition-one-way, partition-bridge, link-loss, link-delay, link-hold, power-loss, pause, clock-offset, clock-drift, clock-steps, clock-freeze, disk-error, disk-stall
+
+            trials           2 (1 held, 1 failed, 0 of them crashed)
+            failing seeds    17
+            operations       8 (50.0 % succeeded, 25.0 % refused, 25.0 % unanswered; 50.0 % overlap a fault)
+            change of leader 0.0 % of trials
+            time             200.0 s simulated, 0.17 s CPU, 1176 simulated s per CPU s
+            marks            1 reached; never: torn tail cut, watch overtaken by compaction"#]].assert_eq(&table);
+        let widest = table
+            .lines()
+            .filter(|line| line.contains('|'))
+            .map(str::len)
+            .max();
+        assert!(widest.unwrap() <= 120);
+    }
+
+    #[test]
+    fn nothing_tried_is_a_table_too() {
+        expect![[r#"
+                 | guarantee                                                  | held | failed | vacuous | tested | largest | bound
+            -----+------------------------------------------------------------+------+--------+---------+--------+---------+-------
+             C1  | Reads and writes happen one after the other, in real time. |    0 |      0 |       0 |      0 |         |
+             C2  | Later reads have each acknowledged write, or a newer one.  |    0 |      0 |       0 |      0 |         |
+             C3  | Members that applied the same log hold the same state.     |    0 |      0 |       0 |      0 |         |
+             C4  | What changes something raises the revision by exactly one. |    0 |      0 |       0 |      0 |         |
+             C5  | A term has at most one leader.                             |    0 |      0 |       0 |      0 |         |
+             C6  | While a majority is able and connected, writes commit.     |    0 |      0 |       0 |      0 |         |  20 s
+             C7  | A watch brings every change once and in order.             |    0 |      0 |       0 |      0 |         |
+             C9  | A lease outlives each acknowledged keep-alive by its TTL.  |    0 |      0 |       0 |      0 |         |
+             C10 | A lease that nobody keeps alive ends in time.              |    0 |      0 |       0 |      0 |         |  20 s
+             C12 | A transaction whose precondition fails never applies.      |    0 |      0 |       0 |      0 |         |
+
+             fault | struck | while busy
+            -------+--------+------------
+            never struck: partition-one, partition-minority, partition-majority, partition-one-way, partition-bridge, link-loss, link-delay, link-hold, kill, power-loss, pause, clock-offset, clock-drift, clock-steps, clock-freeze, disk-error, disk-stall, disk-full
+
+            trials           0 (0 held, 0 failed, 0 of them crashed)
+            operations       0 (- succeeded, - refused, - unanswered; - overlap a fault)
+            change of leader - of trials
+            time             0.0 s simulated, 0.00 s CPU
+            marks            0 reached"#]].assert_eq(&Summary::default().table());
+    }
+
+    #[test]
+    fn colour_marks_what_failed_and_what_was_never_tested_and_changes_no_text() {
+        let mut summary = two_trials();
+        let untouched = summary
+            .guarantees
+            .get_mut(&Guarantee::C3)
+            .expect("it was judged");
+        *untouched = crate::summary::Tally {
+            vacuous: 2,
+            ..Default::default()
+        };
+        let coloured = summary.tables(true);
+        let begins: Vec<&str> = coloured
+            .lines()
+            .filter(|line| line.starts_with('\u{1b}'))
+            .map(|line| &line[..10])
+            .collect();
+        expect![[r#"
+            [
+                "\u{1b}[31m C2  ",
+                "\u{1b}[33m C3  ",
+                "\u{1b}[33m disk",
+                "\u{1b}[31mtrial",
+                "\u{1b}[31mfaili",
+            ]
+        "#]]
+        .assert_debug_eq(&begins);
+        let plain = [RED, YELLOW, PLAIN]
+            .iter()
+            .fold(coloured, |text, code| text.replace(code, ""));
+        assert_eq!(plain, summary.table());
+    }
+}
