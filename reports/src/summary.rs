@@ -315,6 +315,36 @@ pub(crate) mod tests {
     use super::*;
     use record::{Config, KeyRange, Panic, Refusal, Reply, Request, Verdict, Violation};
 
+    fn strike(kind: Kind, from_ns: Ns, until_ns: Ns, busy: bool) -> Strike {
+        let (members, clients, disabled, severed) = (vec![0], vec![], vec![], vec![]);
+        Strike {
+            fault: 0,
+            kind,
+            from_ns,
+            until_ns,
+            members,
+            clients,
+            busy,
+            disabled,
+            severed,
+        }
+    }
+
+    fn op(id: u64, invoked_ns: Ns, outcome: Outcome) -> Operation {
+        let request = Request::Read {
+            range: KeyRange::key("a"),
+            revision: 0,
+        };
+        Operation {
+            id,
+            client: 0,
+            invoked_ns,
+            completed_ns: invoked_ns + 5,
+            request,
+            outcome,
+        }
+    }
+
     /// A trial of 100 s in which all held, two faults struck, and three operations were asked.
     pub(crate) fn record(seed: u64) -> Record {
         let verdicts = GUARANTEES.iter().map(|g| Verdict {
@@ -323,28 +353,6 @@ pub(crate) mod tests {
             violations: vec![],
             largest_ns: g.bound_ns.map(|_| 1_500_000_000 + seed),
         });
-        let strike = |kind, from_ns, until_ns, busy| Strike {
-            fault: 0,
-            kind,
-            from_ns,
-            until_ns,
-            members: vec![0],
-            clients: vec![],
-            busy,
-            disabled: vec![],
-            severed: vec![],
-        };
-        let op = |id: u64, invoked_ns, outcome| Operation {
-            id,
-            client: 0,
-            invoked_ns,
-            completed_ns: invoked_ns + 5,
-            request: Request::Read {
-                range: KeyRange::key("a"),
-                revision: 0,
-            },
-            outcome,
-        };
         Record {
             format: record::FORMAT,
             build: "test".into(),

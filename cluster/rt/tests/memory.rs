@@ -83,7 +83,7 @@ fn a_thousand_simulations_leave_nothing_behind() {
         get_stuck();
     }
     let grown = resident_bytes().saturating_sub(before);
-    // One that leaks as madsim does by itself leaves 850 kB, so that these would leave 850 MB.
+    // Without letting go of everything at the end, these leave 160 MB.
     assert!(grown < 4_000_000, "{grown} bytes");
     println!("{grown} bytes in 1000 simulations");
 }

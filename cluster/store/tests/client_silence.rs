@@ -107,7 +107,7 @@ fn nobody_to_be_reached_is_unavailable_in_time() {
         let began = Instant::now();
         let put = PutRequest { key: "a".into(), ..PutRequest::default() };
         assert!(matches!(client.put(put).await, Err(ClientError::Unavailable(_))));
-        assert!(began.elapsed() <= Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(seconds(4, 6).contains(&began.elapsed()), "{:?}", began.elapsed());
     });
 }
 

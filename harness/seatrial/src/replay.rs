@@ -39,12 +39,15 @@ pub fn replay(arguments: &Replay) -> anyhow::Result<Exit> {
 /// Writes a trial's log and nothing else.
 ///
 /// # Errors
-/// The log cannot be written.
+/// The simulator panicked, or the log cannot be written.
 pub fn log(arguments: &Log) -> anyhow::Result<Exit> {
     let config = trial::config(&arguments.setting).map_err(anyhow::Error::msg)?;
     let mut trial = sim::trial(config, arguments.seed);
     trial.keep_log = true;
-    write_log(&arguments.out, &sim::run(trial).log.unwrap_or_default())?;
+    let outcome = sim::run(trial);
+    let panics: Vec<&str> = outcome.record.panics.iter().map(|panic| panic.message.as_str()).collect();
+    let log = outcome.log.with_context(|| format!("the simulator itself panicked: {}", panics.join("; ")))?;
+    write_log(&arguments.out, &log)?;
     Ok(Exit::HELD)
 }
 

@@ -7,7 +7,7 @@ use crate::sampler::Sampler;
 use crate::storm::{Due, Storm};
 use crate::{Cost, Outcome, Trial, empty_record};
 use faults::Ns;
-use record::{Config, Record};
+use record::{Config, Operation, Record, Request};
 use rt::sim::{DiskFaults, ExitReason, HostId, LinkConfig, Panicked, World};
 use seaworthy::{Server, ServerConfig};
 use std::future::Future;
@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::server::{MemberAddress, MemberConfig};
 use tokio::sync::Notify;
-use workloads::Recorder;
 use workloads::store::Setting;
+use workloads::{Happening, Recorder};
 
 /// How long a process that exited by itself stays down: systemd's restart delay is 100 ms, but a member that finds its
 /// disk broken should not spend a trial restarting.
@@ -70,6 +70,8 @@ struct Stage {
     storm: Mutex<Storm>,
     /// Told when a fault is due because of a mark.
     due: Arc<Notify>,
+    /// Told when a client asks for a compaction.
+    compaction: Arc<Notify>,
     /// Of each member: what runs, once it has started.
     running: Vec<Mutex<Option<Arc<Server>>>>,
     /// Of each member: told when its process was started.
@@ -90,9 +92,13 @@ impl Stage {
         let storm = Storm::new(&trial.schedule, topology, config.faults_ns);
         let observer = Observer::new(config.members, config.client_hosts, storm.awaited(), trial.keep_log);
         let observer = Arc::new(Mutex::new(observer));
+        let compaction = Arc::new(Notify::new());
         let recorder = {
-            let (clock, heard, observer) = (world.clone(), world.clone(), observer.clone());
-            let listen = move |happening: &workloads::Happening<'_>| {
+            let (clock, heard, observer, asked) = (world.clone(), world.clone(), observer.clone(), compaction.clone());
+            let listen = move |happening: &Happening<'_>| {
+                if let Happening::Invoked(Operation { request: Request::Compact { .. }, .. }) = happening {
+                    asked.notify_one();
+                }
                 lock(&observer).happened(heard.now_ns(), happening);
             };
             Recorder::new(move || clock.now_ns(), listen)
@@ -104,6 +110,7 @@ impl Stage {
             sampler: Mutex::new(Sampler::new(config.members)),
             storm: Mutex::new(storm),
             due: Arc::new(Notify::new()),
+            compaction,
             running: members.iter().map(|_| Mutex::new(None)).collect(),
             started: members.iter().map(|_| Notify::new()).collect(),
             members,
@@ -265,12 +272,19 @@ impl Stage {
         }
     }
 
-    /// Looks at the members ten times per simulated second, and ends each second with a checkpoint of the log.
+    /// Looks at the members ten times per simulated second, and ends each second with a checkpoint of the log. Looks
+    /// also before each compaction, so that no revision is forgotten before it was seen.
     async fn sample(self: Arc<Self>) {
         let ended_ns = workloads::store::timeline(&self.config).ended_ns;
         // The last look is taken when everything else is over.
         for at_ns in (1..).map(|look| look * record::SAMPLE_NS).take_while(|at_ns| *at_ns < ended_ns) {
-            self.world.sleep_until_ns(at_ns).await;
+            while self.world.now_ns() < at_ns {
+                tokio::select! {
+                    biased;
+                    () = self.compaction.notified() => self.look(),
+                    () = self.world.sleep_until_ns(at_ns) => {}
+                }
+            }
             self.look();
             if at_ns.is_multiple_of(SECOND) {
                 self.checkpoint();

@@ -128,7 +128,7 @@ pub async fn run_host(setting: Setting, host: u32) {
 
 async fn client(setting: Setting, number: u32, until_ns: Ns) {
     let recorder = &setting.recorder;
-    let mut planner = plan::Planner::new(number, setting.config.keys, stream(setting.seed, "requests", number));
+    let mut planner = plan::Planner::new(number, &setting.config, stream(setting.seed, "requests", number));
     let mut pace = stream(setting.seed, "pace", number);
     let interval_ns = SECOND * Ns::from(client_count(&setting.config)) / Ns::from(setting.config.rate.max(1));
     let store = connect(rotated(&setting.endpoints, number));

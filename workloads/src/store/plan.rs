@@ -12,7 +12,7 @@
 //! (`requests_are_such_as_the_store_takes`).
 
 use crate::recorder::Ns;
-use record::{Change, Compare, Expect, KeyRange, KeyValue, Outcome, Refusal, Reply, Request};
+use record::{Change, Compare, Config, Expect, KeyRange, KeyValue, Outcome, Refusal, Reply, Request};
 use rt::random::Random;
 
 /// Decides what one client asks.
@@ -20,6 +20,8 @@ use rt::random::Random;
 pub struct Planner {
     client: u32,
     keys: u32,
+    /// Operations per second, of all clients: about as many revisions as a second has at most.
+    rate: u64,
     random: Random,
     /// Keys last seen, the latest at the end, each once.
     seen: Vec<Seen>,
@@ -60,12 +62,11 @@ pub const PROBE: &str = "k/probe";
 const REMEMBERED: usize = 8;
 /// One of so many keys is hot.
 const COLD_PER_HOT: u64 = 8;
-/// Historical reads reach back so far: about twenty seconds at the default rate, so that some meet the compaction.
-const HISTORY: u64 = 400;
-/// Most compactions leave this much history, so that watchers can resume ...
-const COMPACTION_LAG: u64 = 300;
-/// ... and one in [`RUDE_COMPACTION_PERMILLE`] leaves next to none, so that some cannot.
-const RUDE_COMPACTION_LAG: u64 = 20;
+/// Historical reads reach back so many seconds, so that some meet the compaction.
+const HISTORY_S: u64 = 14;
+/// Most compactions leave so many seconds of history, or half of them, so that watchers can resume ...
+const COMPACTION_LAG_S: u64 = 10;
+/// ... and so many in a thousand leave next to none, so that some cannot.
 const RUDE_COMPACTION_PERMILLE: u32 = 200;
 /// Leases are from 2 to 7 seconds long: around an election, and several lives in a trial.
 const TTL_S: std::ops::Range<u64> = 2..8;
@@ -81,11 +82,11 @@ const LEASES_PER_CLIENT: i64 = 1_000_000;
 const SECOND: Ns = 1_000_000_000;
 
 impl Planner {
-    /// Client number `client`, which uses `keys` keys and draws from `random`.
-    pub fn new(client: u32, keys: u32, random: Random) -> Self {
-        let keys = keys.max(1);
+    /// Client number `client` of a trial of this configuration, which draws from `random`.
+    pub fn new(client: u32, config: &Config, random: Random) -> Self {
+        let (keys, rate) = (config.keys.max(1), u64::from(config.rate.max(1)));
         let seen = Vec::with_capacity(REMEMBERED + 1);
-        Self { client, keys, random, seen, revision: 1, lease: None, leases_asked: 0, values_asked: 0 }
+        Self { client, keys, rate, random, seen, revision: 1, lease: None, leases_asked: 0, values_asked: 0 }
     }
 
     /// What the client asks next.
@@ -227,7 +228,7 @@ impl Planner {
     }
 
     fn historical_read(&mut self) -> Request {
-        let back = self.random.below(HISTORY) as i64;
+        let back = self.random.below(HISTORY_S * self.rate) as i64;
         // A revision of the future must be refused, not answered with what there is.
         let revision = if self.random.chance(40) { self.revision + 1000 } else { (self.revision - back).max(1) };
         let range = if self.random.chance(300) { self.span() } else { KeyRange::key(self.key()) };
@@ -251,7 +252,7 @@ impl Planner {
 
     fn compact(&mut self) -> Request {
         let rude = self.random.chance(RUDE_COMPACTION_PERMILLE);
-        let lag = if rude { RUDE_COMPACTION_LAG } else { COMPACTION_LAG };
+        let lag = if rude { self.rate } else { COMPACTION_LAG_S * self.rate };
         let revision = self.revision - (lag / 2 + self.random.below(lag)) as i64;
         if revision <= 1 {
             return Request::Read { range: self.span(), revision: 0 };
@@ -354,9 +355,22 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    fn config(keys: u32) -> Config {
+        Config {
+            scenario: "store".into(),
+            members: 3,
+            client_hosts: 2,
+            faults_ns: SECOND,
+            calm_ns: SECOND,
+            rate: 30,
+            keys,
+            faults: true,
+        }
+    }
+
     /// A client whose every request is answered by a store that has nothing but a growing revision.
     fn requests(seed: u64, count: usize) -> Vec<Request> {
-        let mut planner = Planner::new(3, 40, Random::from_seed(seed));
+        let mut planner = Planner::new(3, &config(40), Random::from_seed(seed));
         (1..=count)
             .map(|number| {
                 let now_ns = number as u64 * SECOND / 3;
@@ -447,7 +461,7 @@ mod tests {
 
     #[test]
     fn compares_are_on_what_was_just_read() {
-        let mut planner = Planner::new(0, 1, Random::from_seed(1));
+        let mut planner = Planner::new(0, &config(1), Random::from_seed(1));
         let range = KeyRange::key(key_name(0));
         let (create_revision, mod_revision) = (4, 7);
         let kv = KeyValue { key: key_name(0), value: "v".into(), create_revision, mod_revision, version: 2, lease: 0 };

@@ -19,6 +19,7 @@ use world::{Aside, ELECTION_TICKS, World};
 enum Move {
     Tick { id: NodeId, times: u32 },
     Deliver { picks: Vec<u16> },
+    DeliverTo { id: NodeId, count: usize },
     Flow { count: usize },
     Lose { pick: u16 },
     Repeat { pick: u16 },
@@ -46,7 +47,8 @@ fn moves(size: u64) -> impl Strategy<Value = Move> {
     prop_oneof![
         12 => (id(), 1..=2 * ELECTION_TICKS).prop_map(|(id, times)| Move::Tick { id, times }),
         12 => prop::collection::vec(pick(), 1..6).prop_map(|picks| Move::Deliver { picks }),
-        20 => (1..12usize).prop_map(|count| Move::Flow { count }),
+        16 => (id(), 1..5usize).prop_map(|(id, count)| Move::DeliverTo { id, count }),
+        16 => (1..12usize).prop_map(|count| Move::Flow { count }),
         4 => pick().prop_map(|pick| Move::Lose { pick }),
         3 => pick().prop_map(|pick| Move::Repeat { pick }),
         16 => (id(), 1..4usize).prop_map(|(id, count)| Move::Persist { id, count }),
@@ -74,6 +76,7 @@ fn make(world: &mut World, one: &Move) {
         Move::Deliver { picks } => picks
             .iter()
             .for_each(|pick| world.deliver_at(usize::from(*pick))),
+        Move::DeliverTo { id, count } => world.deliver_to(id, count),
         Move::Flow { count } => (0..count).for_each(|_| world.deliver_at(0)),
         Move::Lose { pick } => world.lose_at(usize::from(pick)),
         Move::Repeat { pick } => world.repeat_at(usize::from(pick)),

@@ -283,6 +283,15 @@ impl World {
         }
     }
 
+    /// Delivers the `count` messages to `id` that have waited longest.
+    pub fn deliver_to(&mut self, id: NodeId, count: usize) {
+        for _ in 0..count {
+            if let Some(at) = self.net.iter().position(|m| m.to == id) {
+                self.deliver_at(at);
+            }
+        }
+    }
+
     pub fn tick(&mut self, id: NodeId) {
         if self.frozen >> id & 1 == 1 {
             return;

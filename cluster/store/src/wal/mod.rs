@@ -27,8 +27,8 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
-pub use error::WalError;
 use bytes::{Bytes, BytesMut};
+pub use error::WalError;
 use raft::{Entry, HardState, Index, SnapshotMeta};
 use record::{HEAD_BYTES, Head, Kind, record_bytes};
 use replay::{Linked, Log, Replay, Replayed};
@@ -78,7 +78,10 @@ impl WalConfig {
 
     /// With segments of the default size.
     pub fn new(identity: Identity) -> WalConfig {
-        WalConfig { identity, segment_bytes: Self::DEFAULT_SEGMENT_BYTES }
+        WalConfig {
+            identity,
+            segment_bytes: Self::DEFAULT_SEGMENT_BYTES,
+        }
     }
 }
 
@@ -137,20 +140,37 @@ impl Wal {
     ///
     /// # Errors
     /// [`WalError::Corrupt`], [`WalError::Version`], [`WalError::Foreign`], [`WalError::SnapshotMissing`]: nothing was
-    /// changed; somebody has to decide. [`WalError::NoSpace`] for a new log. [`WalError::Io`]: try again.
-    pub async fn open(dir: Dir, config: WalConfig, snapshot: &SnapshotMeta) -> Result<(Wal, Recovered), WalError> {
+    /// changed; somebody has to decide. [`WalError::NoSpace`] for a new log, or one to whose end nothing can be added.
+    /// [`WalError::Io`]: try again.
+    pub async fn open(
+        dir: Dir,
+        config: WalConfig,
+        snapshot: &SnapshotMeta,
+    ) -> Result<(Wal, Recovered), WalError> {
         assert!(
             config.segment_bytes >= MIN_SEGMENT_BYTES && config.segment_bytes.is_multiple_of(8),
             "segments of {} bytes",
             config.segment_bytes
         );
-        let Replayed { mut log, older, tail, prepared } = replay(&dir, config.identity).await?;
+        let Replayed {
+            mut log,
+            older,
+            tail,
+            prepared,
+        } = replay(&dir, config.identity).await?;
         let snapshot_is_news = log.continue_from(snapshot, dir.path())?;
         // From here on the directory may change.
-        remove_if_there(&dir, segment::UNFINISHED).await.map_err(WalError::Io)?;
-        let has_spare = keep_spare(&dir, config.segment_bytes).await.map_err(WalError::Io)?;
+        remove_if_there(&dir, segment::UNFINISHED)
+            .await
+            .map_err(WalError::Io)?;
+        let has_spare = keep_spare(&dir, config.segment_bytes)
+            .await
+            .map_err(WalError::Io)?;
         let (current, current_last_index) = match tail {
-            Some(tail) => (mend(&dir, older.last(), tail).await.map_err(WalError::Io)?, tail.last_index),
+            Some(tail) => (
+                mend(&dir, older.last(), tail).await.map_err(WalError::Io)?,
+                tail.last_index,
+            ),
             None => (prepare(dir.clone(), config.head(1), has_spare).await?, 0),
         };
         let next = match prepared {
@@ -165,7 +185,10 @@ impl Wal {
             current_last_index,
             older: older
                 .iter()
-                .map(|linked| Older { sequence: linked.head.sequence, last_index: linked.last_index })
+                .map(|linked| Older {
+                    sequence: linked.head.sequence,
+                    last_index: linked.last_index,
+                })
                 .collect(),
             next,
             buffer: BytesMut::new(),
@@ -174,16 +197,30 @@ impl Wal {
             snapshot: None,
             closed: None,
         };
-        let Log { hard_state, snapshot, entries } = log;
+        wal.prepare_next();
+        let Log {
+            hard_state,
+            snapshot,
+            entries,
+        } = log;
+        let is_bare = wal.current.position.offset as usize == HEAD_BYTES && !wal.older.is_empty();
         match snapshot {
-            Some(snapshot) if snapshot_is_news => {
-                wal.snapshot(&snapshot).await?;
-                wal.sync().await?;
-            }
+            Some(snapshot) if snapshot_is_news && !is_bare => wal.snapshot(&snapshot).await?,
             known => wal.snapshot = known,
         }
-        wal.prepare_next();
-        Ok((wal, Recovered { hard_state, entries }))
+        if is_bare {
+            // A crash came between the link to this segment and its first records.
+            wal.begin_segment();
+            wal.flush().await?;
+        }
+        wal.sync().await?;
+        Ok((
+            wal,
+            Recovered {
+                hard_state,
+                entries,
+            },
+        ))
     }
 
     /// Appends a hard state and entries, with one write. Durable after the next [`Wal::sync`].
@@ -194,11 +231,18 @@ impl Wal {
     /// # Errors
     /// [`WalError::NoSpace`]: not all was appended; appending the same again later is right. [`WalError::TooLarge`].
     /// [`WalError::Io`]: final.
-    pub async fn append(&mut self, hard_state: Option<&HardState>, entries: &[Entry]) -> Result<(), WalError> {
+    pub async fn append(
+        &mut self,
+        hard_state: Option<&HardState>,
+        entries: &[Entry],
+    ) -> Result<(), WalError> {
         self.check_open()?;
         let limit = self.max_entry_bytes();
         if let Some(entry) = entries.iter().find(|entry| entry.data.len() > limit) {
-            return Err(WalError::TooLarge { bytes: entry.data.len(), limit });
+            return Err(WalError::TooLarge {
+                bytes: entry.data.len(),
+                limit,
+            });
         }
         for entry in entries {
             assert!(
@@ -235,13 +279,24 @@ impl Wal {
     }
 
     /// Notes that the snapshot `meta` is durable. If the entries do not lead up to it, they are void: the log goes on
-    /// after it. Durable after the next [`Wal::sync`].
+    /// after it. Durable after the next [`Wal::sync`]. Does nothing if a snapshot as new is noted.
     ///
     /// # Errors
     /// As [`Wal::append`].
     pub async fn snapshot(&mut self, meta: &SnapshotMeta) -> Result<(), WalError> {
         self.check_open()?;
-        assert!(meta.voters.len() <= MAX_VOTERS, "a snapshot with {} voters", meta.voters.len());
+        assert!(
+            meta.voters.len() <= MAX_VOTERS,
+            "a snapshot with {} voters",
+            meta.voters.len()
+        );
+        if self
+            .snapshot
+            .as_ref()
+            .is_some_and(|noted| noted.index >= meta.index)
+        {
+            return Ok(());
+        }
         self.add(Kind::Snapshot, meta).await?;
         self.snapshot = Some(meta.clone());
         self.last_index = self.last_index.max(meta.index);
@@ -257,7 +312,10 @@ impl Wal {
         let before = before.min(covered + 1);
         // The snapshot's record, and what the current segment begins with, take the place of what goes.
         self.sync().await?;
-        while self.older.front().is_some_and(|oldest| oldest.last_index < before)
+        while self
+            .older
+            .front()
+            .is_some_and(|oldest| oldest.last_index < before)
             && let Some(oldest) = self.older.pop_front()
         {
             let name = segment::name(oldest.sequence);
@@ -305,14 +363,21 @@ impl Wal {
     /// Largest data of an entry that can be appended.
     pub fn max_entry_bytes(&self) -> usize {
         let first = HEAD_BYTES + STATE_BYTES;
-        self.config.segment_bytes as usize - first - LINK_BYTES as usize - record_bytes(ENTRY_OVERHEAD_BYTES) - 8
+        self.config.segment_bytes as usize
+            - first
+            - LINK_BYTES as usize
+            - record_bytes(ENTRY_OVERHEAD_BYTES)
+            - 8
     }
 
     /// Encodes a record, in the next segment where this one has no room for it.
     async fn add<T: Serialize>(&mut self, kind: Kind, payload: &T) -> Result<(), WalError> {
         if !self.fits(kind, payload) {
             self.roll().await?;
-            assert!(self.fits(kind, payload), "a record that fits into no segment");
+            assert!(
+                self.fits(kind, payload),
+                "a record that fits into no segment"
+            );
         }
         Ok(())
     }
@@ -333,21 +398,43 @@ impl Wal {
     async fn roll(&mut self) -> Result<(), WalError> {
         self.flush().await?;
         let next = self.take_next().await?;
-        record::encode(&mut self.buffer, &mut self.current.position, Kind::Link, &next.head.sequence);
+        record::encode(
+            &mut self.buffer,
+            &mut self.current.position,
+            Kind::Link,
+            &next.head.sequence,
+        );
         self.flush().await?;
         // Durable before anything follows it, so that only the last segment of a log can be torn.
         self.sync().await?;
         mark::sometimes!("log segment begun");
-        self.older.push_back(Older { sequence: self.current.head.sequence, last_index: self.current_last_index });
+        self.older.push_back(Older {
+            sequence: self.current.head.sequence,
+            last_index: self.current_last_index,
+        });
         self.current = next;
         self.current_last_index = 0;
         self.prepare_next();
-        // What is needed of the segments before, so that they can go.
-        record::encode(&mut self.buffer, &mut self.current.position, Kind::HardState, &self.hard_state);
-        if let Some(snapshot) = &self.snapshot {
-            record::encode(&mut self.buffer, &mut self.current.position, Kind::Snapshot, snapshot);
-        }
+        self.begin_segment();
         Ok(())
+    }
+
+    /// Encodes what is needed of the segments before, so that they can go.
+    fn begin_segment(&mut self) {
+        record::encode(
+            &mut self.buffer,
+            &mut self.current.position,
+            Kind::HardState,
+            &self.hard_state,
+        );
+        if let Some(snapshot) = &self.snapshot {
+            record::encode(
+                &mut self.buffer,
+                &mut self.current.position,
+                Kind::Snapshot,
+                snapshot,
+            );
+        }
     }
 
     /// The next segment, once it is ready.
@@ -404,7 +491,10 @@ impl Wal {
 
     /// Does an operation of the disk. If it fails, or if the caller goes away before it ends, the log is closed: what is
     /// on the disk is unknown then.
-    async fn complete(&mut self, operation: impl Future<Output = io::Result<()>>) -> Result<(), WalError> {
+    async fn complete(
+        &mut self,
+        operation: impl Future<Output = io::Result<()>>,
+    ) -> Result<(), WalError> {
         self.closed = Some(io::ErrorKind::Interrupted);
         let result = operation.await;
         self.closed = result.as_ref().err().map(io::Error::kind);
@@ -414,14 +504,21 @@ impl Wal {
     fn check_open(&self) -> Result<(), WalError> {
         match self.closed {
             None => Ok(()),
-            Some(kind) => Err(WalError::Io(io::Error::new(kind, "an earlier operation of the disk failed"))),
+            Some(kind) => Err(WalError::Io(io::Error::new(
+                kind,
+                "an earlier operation of the disk failed",
+            ))),
         }
     }
 }
 
 impl WalConfig {
     fn head(&self, sequence: u64) -> Head {
-        Head { sequence, segment_bytes: self.segment_bytes, identity: self.identity }
+        Head {
+            sequence,
+            segment_bytes: self.segment_bytes,
+            identity: self.identity,
+        }
     }
 }
 
@@ -445,7 +542,8 @@ async fn replay(dir: &Dir, identity: Identity) -> Result<Replayed, WalError> {
 async fn read(dir: &Dir, name: &str) -> io::Result<Vec<u8>> {
     let file = dir.open_file(name).await?;
     let len = file.len().await?;
-    file.read_at(0, usize::try_from(len).map_err(io::Error::other)?).await
+    file.read_at(0, usize::try_from(len).map_err(io::Error::other)?)
+        .await
 }
 
 /// Makes durable what the log's end shows, removes what is beyond it, and opens it.
@@ -466,7 +564,10 @@ async fn mend(dir: &Dir, before: Option<&Linked>, tail: Linked) -> io::Result<Se
 
 async fn mend_segment(dir: &Dir, linked: &Linked) -> io::Result<Segment> {
     let file = dir.open_file(&segment::name(linked.head.sequence)).await?;
-    let (synced, end) = (linked.position.synced as usize, linked.position.offset as usize);
+    let (synced, end) = (
+        linked.position.synced as usize,
+        linked.position.offset as usize,
+    );
     let stray_end = linked.stray_end.unwrap_or(end);
     if stray_end > end {
         mark::sometimes!("torn tail cut");
@@ -478,12 +579,20 @@ async fn mend_segment(dir: &Dir, linked: &Linked) -> io::Result<Segment> {
         file.write_at(synced as u64, again).await?;
         file.sync_data().await?;
     }
-    Ok(Segment { file, head: linked.head, position: linked.position })
+    Ok(Segment {
+        file,
+        head: linked.head,
+        position: linked.position,
+    })
 }
 
 async fn reopen(dir: &Dir, head: Head) -> io::Result<Segment> {
     let file = dir.open_file(&segment::name(head.sequence)).await?;
-    Ok(Segment { file, head, position: record::Position::first(head.salt()) })
+    Ok(Segment {
+        file,
+        head,
+        position: record::Position::first(head.salt()),
+    })
 }
 
 /// Whether there is a spare segment of the right size; one of another is removed.

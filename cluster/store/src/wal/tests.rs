@@ -10,17 +10,28 @@ use proptest::prelude::*;
 use raft::{Entry, HardState, SnapshotMeta};
 use rt::random::Random;
 
-const OURS: Identity = Identity { cluster: 7, member: 2 };
+const OURS: Identity = Identity {
+    cluster: 7,
+    member: 2,
+};
 const SEGMENT_BYTES: u32 = 16 << 10;
 const SECTOR: usize = 512;
 
 fn head(sequence: u64) -> Head {
-    Head { sequence, segment_bytes: SEGMENT_BYTES, identity: OURS }
+    Head {
+        sequence,
+        segment_bytes: SEGMENT_BYTES,
+        identity: OURS,
+    }
 }
 
 fn entry(index: u64, term: u64, size: usize) -> Entry {
     // No zeros, so that what is lost shows.
-    Entry { term, index, data: Bytes::from(vec![index as u8 | 1; size]) }
+    Entry {
+        term,
+        index,
+        data: Bytes::from(vec![index as u8 | 1; size]),
+    }
 }
 
 /// What a program does to a segment.
@@ -70,7 +81,13 @@ fn write(sequence: u64, before: &[u8], steps: &[Step]) -> Written {
         }
     }
     let (synced, end) = (position.synced as usize, position.offset as usize);
-    Written { bytes, salt: head.salt(), records, synced, end }
+    Written {
+        bytes,
+        salt: head.salt(),
+        records,
+        synced,
+        end,
+    }
 }
 
 fn zeros() -> Vec<u8> {
@@ -210,10 +227,37 @@ fn the_format_is_frozen() {
     assert_eq!(FORMAT, 1);
     let mut buffer = BytesMut::new();
     let mut position = Position::first(head(3).salt());
-    encode(&mut buffer, &mut position, Kind::HardState, &HardState { term: 5, vote: 2, commit: 4 });
+    encode(
+        &mut buffer,
+        &mut position,
+        Kind::HardState,
+        &HardState {
+            term: 5,
+            vote: 2,
+            commit: 4,
+        },
+    );
     position.synced = position.offset;
-    encode(&mut buffer, &mut position, Kind::Entry, &Entry { term: 5, index: 9, data: Bytes::from_static(b"hi") });
-    encode(&mut buffer, &mut position, Kind::Snapshot, &SnapshotMeta { index: 4, term: 3, voters: vec![1, 2] });
+    encode(
+        &mut buffer,
+        &mut position,
+        Kind::Entry,
+        &Entry {
+            term: 5,
+            index: 9,
+            data: Bytes::from_static(b"hi"),
+        },
+    );
+    encode(
+        &mut buffer,
+        &mut position,
+        Kind::Snapshot,
+        &SnapshotMeta {
+            index: 4,
+            term: 3,
+            voters: vec![1, 2],
+        },
+    );
     encode(&mut buffer, &mut position, Kind::Link, &4_u64);
     let hex = |bytes: &[u8]| {
         let rows: Vec<String> = bytes
@@ -226,7 +270,8 @@ fn the_format_is_frozen() {
         53454157414c0d0a0100000000400000
         03000000000000000700000000000000
         02000000000000000000000000000000
-        000000000000000000000000942dc351"#]].assert_eq(&hex(&head(3).encode()));
+        000000000000000000000000942dc351"#]]
+    .assert_eq(&hex(&head(3).encode()));
     expect![[r#"
         030000000100000000000000942dc351
         ef3224bb50dad46a0502040000000000
@@ -235,7 +280,8 @@ fn the_format_is_frozen() {
         05000000030000002000000077186794
         31fbe37abcbc9d880403020102000000
         010000000400000040000000bcbc9d88
-        4ec4e7954a46021e0400000000000000"#]].assert_eq(&hex(&buffer));
+        4ec4e7954a46021e0400000000000000"#]]
+    .assert_eq(&hex(&buffer));
 }
 
 /// Segments given as steps: "e5" entry 5, "c3" hard state with commit 3, "s4" snapshot of 4, "|" link and next segment,
@@ -253,8 +299,21 @@ fn replay(script: &str) -> Result<String, String> {
         let mut buffer = BytesMut::new();
         let at = position.offset as usize;
         match kind {
-            "e" => encode(&mut buffer, &mut position, Kind::Entry, &entry(number, 1, 1)),
-            "c" => encode(&mut buffer, &mut position, Kind::HardState, &HardState { commit: number, ..HardState::default() }),
+            "e" => encode(
+                &mut buffer,
+                &mut position,
+                Kind::Entry,
+                &entry(number, 1, 1),
+            ),
+            "c" => encode(
+                &mut buffer,
+                &mut position,
+                Kind::HardState,
+                &HardState {
+                    commit: number,
+                    ..HardState::default()
+                },
+            ),
             "s" => encode(&mut buffer, &mut position, Kind::Snapshot, &meta(number)),
             "|" => encode(&mut buffer, &mut position, Kind::Link, &(sequence + 1)),
             "!" => bytes[last] ^= 1,
@@ -267,36 +326,67 @@ fn replay(script: &str) -> Result<String, String> {
         }
         if matches!(step, "|" | "|!" | "/" | ".") {
             bytes[..HEAD_BYTES].copy_from_slice(&head(sequence).encode());
-            replay.segment(sequence, &bytes).map_err(|error| error.to_string())?;
+            replay
+                .segment(sequence, &bytes)
+                .map_err(|error| error.to_string())?;
             sequence += 1;
             position = Position::first(head(sequence).salt());
             bytes = zeros();
         }
     }
     let replayed = replay.finish().map_err(|error| error.to_string())?;
-    let entries: Vec<_> = replayed.log.entries.iter().map(|entry| entry.index).collect();
+    let entries: Vec<_> = replayed
+        .log
+        .entries
+        .iter()
+        .map(|entry| entry.index)
+        .collect();
     let tail = replayed.tail.map_or(0, |tail| tail.head.sequence);
     let prepared = replayed.prepared.map_or(0, |head| head.sequence);
-    Ok(format!("{entries:?} tail {tail} prepared {prepared} older {}", replayed.older.len()))
+    Ok(format!(
+        "{entries:?} tail {tail} prepared {prepared} older {}",
+        replayed.older.len()
+    ))
 }
 
 fn meta(index: u64) -> SnapshotMeta {
-    SnapshotMeta { index, term: 1, voters: vec![] }
+    SnapshotMeta {
+        index,
+        term: 1,
+        voters: vec![],
+    }
 }
 
 #[test]
 fn segments_are_read_along_their_links() {
     assert_eq!(replay("e1 e2").unwrap(), "[1, 2] tail 1 prepared 0 older 0");
-    assert_eq!(replay("e1 e2 | e3").unwrap(), "[1, 2, 3] tail 2 prepared 0 older 1");
-    assert_eq!(replay("e1 e2 | e2 /").unwrap(), "[1, 2] tail 2 prepared 3 older 1");
+    assert_eq!(
+        replay("e1 e2 | e3").unwrap(),
+        "[1, 2, 3] tail 2 prepared 0 older 1"
+    );
+    assert_eq!(
+        replay("e1 e2 | e2 /").unwrap(),
+        "[1, 2] tail 2 prepared 3 older 1"
+    );
     assert_eq!(replay("e1 /").unwrap(), "[1] tail 1 prepared 2 older 0");
     assert_eq!(replay("e1 |").unwrap(), "[1] tail 2 prepared 0 older 1");
 }
 
 #[test]
 fn a_snapshot_that_the_entries_do_not_lead_up_to_replaces_them() {
-    assert_eq!(replay("e1 e2 s2 e3").unwrap(), "[1, 2, 3] tail 1 prepared 0 older 0");
-    assert_eq!(replay("e1 e2 s7 e8").unwrap(), "[8] tail 1 prepared 0 older 0");
+    assert_eq!(
+        replay("e1 e2 s2 e3").unwrap(),
+        "[1, 2, 3] tail 1 prepared 0 older 0"
+    );
+    assert_eq!(
+        replay("e1 e2 s7 e8").unwrap(),
+        "[8] tail 1 prepared 0 older 0"
+    );
+    // One that is older than the one noted is no news.
+    assert_eq!(
+        replay("e1 s7 s3 e8").unwrap(),
+        "[8] tail 1 prepared 0 older 0"
+    );
 }
 
 #[test]
@@ -305,10 +395,22 @@ fn what_is_missing_from_the_middle_is_an_error_that_names_the_place() {
         let error = replay(script).unwrap_err();
         assert!(error.starts_with(what), "{script}: {error}");
     };
-    says("e1 ! e2", "D/wal-0000000000000001.log, byte 64: a record that was synced is damaged or missing. The log is");
-    says("e1 / e2", "D/wal-0000000000000001.log, byte 96: the record that leads to the next segment is damaged or");
-    says("e1 e3", "D/wal-0000000000000001.log, byte 96: entry 3 follows entry 1");
-    says("e1 |! e2", "D/wal-0000000000000001.log, byte 96: the record that leads to the next segment");
+    says(
+        "e1 ! e2",
+        "D/wal-0000000000000001.log, byte 64: a record that was synced is damaged or missing. The log is",
+    );
+    says(
+        "e1 / e2",
+        "D/wal-0000000000000001.log, byte 96: the record that leads to the next segment is damaged or",
+    );
+    says(
+        "e1 e3",
+        "D/wal-0000000000000001.log, byte 96: entry 3 follows entry 1",
+    );
+    says(
+        "e1 |! e2",
+        "D/wal-0000000000000001.log, byte 96: the record that leads to the next segment",
+    );
     let mut replay = Replay::new("D", OURS);
     let segment = |sequence| {
         let mut bytes = zeros();
@@ -317,7 +419,10 @@ fn what_is_missing_from_the_middle_is_an_error_that_names_the_place() {
     };
     replay.segment(1, &segment(1)).unwrap();
     let error = replay.segment(3, &segment(3)).unwrap_err().to_string();
-    assert!(error.starts_with("D/wal-0000000000000003.log, byte 0: the segment before it is missing"), "{error}");
+    assert!(
+        error.starts_with("D/wal-0000000000000003.log, byte 0: the segment before it is missing"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -330,7 +435,10 @@ fn a_link_that_leads_nowhere_is_an_error() {
     let mut replay = Replay::new("D", OURS);
     replay.segment(1, &bytes.bytes).unwrap();
     let error = replay.finish().unwrap_err().to_string();
-    assert!(error.contains("it leads to wal-0000000000000002.log, which is not there"), "{error}");
+    assert!(
+        error.contains("it leads to wal-0000000000000002.log, which is not there"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -338,11 +446,27 @@ fn another_format_or_owner_is_refused() {
     let mut bytes = write(1, &zeros(), &[]).bytes;
     bytes[8] = 2;
     let error = Replay::new("D", OURS).segment(1, &bytes).unwrap_err();
-    assert!(matches!(error, WalError::Version { found: 2, known: 1, .. }), "{error}");
-    let other = Identity { cluster: 7, member: 3 };
+    assert!(
+        matches!(
+            error,
+            WalError::Version {
+                found: 2,
+                known: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let other = Identity {
+        cluster: 7,
+        member: 3,
+    };
     let bytes = write(1, &zeros(), &[]).bytes;
     let error = Replay::new("D", other).segment(1, &bytes).unwrap_err();
-    assert!(matches!(error, WalError::Foreign { found: OURS, .. }), "{error}");
+    assert!(
+        matches!(error, WalError::Foreign { found: OURS, .. }),
+        "{error}"
+    );
     let error = Replay::new("D", OURS).segment(2, &bytes).unwrap_err();
     assert!(matches!(error, WalError::Corrupt { .. }), "{error}");
 }
@@ -350,7 +474,10 @@ fn another_format_or_owner_is_refused() {
 #[test]
 fn a_log_must_continue_the_newest_snapshot_and_hold_what_was_committed() {
     let log = |entries: std::ops::Range<u64>, noted: Option<u64>, commit| Log {
-        hard_state: HardState { commit, ..HardState::default() },
+        hard_state: HardState {
+            commit,
+            ..HardState::default()
+        },
         snapshot: noted.map(meta),
         entries: entries.map(|index| entry(index, 1, 1)).collect(),
     };
