@@ -26,10 +26,10 @@ pub struct Swarm {
 }
 
 impl Default for Swarm {
-    /// About half of the kinds, each one to three times: the 18 kinds then keep about a third of a minute disturbed,
-    /// and a cluster that recovers in seconds still answers most of what it is asked.
+    /// About half of the kinds, each one to three times: the 18 kinds then keep about half of the time disturbed, and a
+    /// cluster that recovers in seconds still answers most of what it is asked.
     fn default() -> Self {
-        Self { kinds: Kind::ALL.to_vec(), on_permille: 450, most: 3 }
+        Self { kinds: Kind::ALL.to_vec(), on_permille: 600, most: 4 }
     }
 }
 
@@ -62,15 +62,19 @@ pub fn draw(swarm: &Swarm, seed: u64, members: u32, client_hosts: u32, faults_ns
 const MS: Ns = 1_000_000;
 const SECOND: Ns = 1_000_000_000;
 
-/// Faults of one kind have ids from `kind * IDS_PER_KIND` on, so that no kind's ids depend on another's draws.
+/// Faults of one kind's attacks have ids from `kind * IDS_PER_KIND` on, so that none depends on another kind's draws.
 const IDS_PER_KIND: u32 = 1000;
 
 /// Nothing strikes earlier: the cluster elects its first leader and serves its first operations.
 const FIRST_STRIKE_NS: Ns = 2 * SECOND;
 
+/// A member has just promised its vote, and must still know it whatever happens to it.
+const VOTE: &str = "vote granted";
+
 /// Marks of product code at which a process is worth killing or unplugging: it has just said, or is about to say,
-/// something to a peer that it must still know afterwards.
-const MOMENTS: [&str; 4] = ["vote granted", "snapshot installed", "proposal forwarded", "candidate voted for itself"];
+/// something to others that it must still know afterwards.
+pub const MOMENTS: [&str; 5] =
+    [VOTE, "proposal forwarded", "lease checkpoint", "snapshot installed", "log conflict truncated"];
 
 /// One kind's faults while they are drawn.
 struct Draw {
@@ -189,20 +193,22 @@ impl Draw {
         }
     }
 
-    /// The leader dies, and whoever then votes dies as it votes and is back before the election is over: what it
-    /// promised must be on its disk. A second voter may meet the same fate.
+    /// The leader dies, and whoever then votes dies as it votes, alone or with all others, and is back before the
+    /// election is over: what it promised must be on its disk. A second voter may meet the same fate.
     fn kill_at_the_vote(&mut self) {
-        let leader_down = self.between(3 * SECOND, 8 * SECOND);
-        let at = self.time_for(leader_down);
-        if self.chance(700) {
+        // Back before the election, as one more voter, or away until long after it.
+        let leader_down =
+            if self.chance(500) { self.between(50 * MS, 900 * MS) } else { self.between(3 * SECOND, 8 * SECOND) };
+        let at = self.time_for(leader_down.max(5 * SECOND));
+        if self.chance(800) {
             self.push(When::At(at), leader_down, What::Kill { target: Target::Leader });
         }
-        let mark = if self.chance(700) { MOMENTS[0] } else { self.pick(&MOMENTS) };
+        let mark = if self.chance(800) { VOTE } else { self.pick(&MOMENTS) };
         for _ in 0..self.between(1, 2) {
-            let delay_ns = self.between(0, 20 * MS);
+            let target = self.marked_or_more();
+            let delay_ns = self.moment();
             let for_ns = self.between(2 * MS, 30 * MS);
-            let when = When::Marked { from: at, mark: mark.to_owned(), delay_ns };
-            self.push(when, for_ns, What::Kill { target: Target::Marked });
+            self.push(When::Marked { from: at, mark: mark.to_owned(), delay_ns }, for_ns, What::Kill { target });
         }
     }
 
@@ -217,18 +223,28 @@ impl Draw {
         }
     }
 
+    /// Half of those who lose power have a slow disk at that moment, so that something is being written when it goes.
     fn power_loss(&mut self) {
         let for_ns = if self.chance(600) { self.between(5 * MS, 300 * MS) } else { self.restart_time() };
+        if self.chance(300) {
+            let target = self.marked_or_more();
+            let (from, delay_ns) = (self.time_for(for_ns), self.moment());
+            let when = When::Marked { from, mark: self.pick(&MOMENTS).to_owned(), delay_ns };
+            return self.push(when, for_ns, What::PowerLoss { target });
+        }
         let target = match self.between(0, 9) {
-            0..=2 => Target::Members((0..self.members).collect()),
-            3..=4 => self.several_members(),
-            5 => {
-                let when = self.marked(for_ns);
-                return self.push(when, for_ns, What::PowerLoss { target: Target::Marked });
-            }
+            0..=3 => self.all_members(),
+            4..=5 => self.several_members(),
             _ => self.one_member(),
         };
-        self.at_any_time(for_ns, What::PowerLoss { target });
+        let slow_ns = self.between(50 * MS, SECOND);
+        let at = self.time_for(slow_ns + for_ns);
+        if self.chance(500) {
+            let fault = DiskFault::Slow(self.between(10, 200) as u32);
+            let slow = What::Disk { target: target.clone(), fault };
+            self.push_beside(Kind::DiskStall, When::At(at), slow_ns + for_ns, slow);
+        }
+        self.push(When::At(at + slow_ns), for_ns, What::PowerLoss { target });
     }
 
     fn pause(&mut self) {
@@ -306,7 +322,7 @@ impl Draw {
 
     /// Most faults are short, and some outlast every timeout of the store and its clients.
     fn duration(&mut self) -> Ns {
-        if self.chance(780) { self.between(200 * MS, 3 * SECOND) } else { self.between(5 * SECOND, 15 * SECOND) }
+        if self.chance(720) { self.between(200 * MS, 3 * SECOND) } else { self.between(5 * SECOND, 15 * SECOND) }
     }
 
     /// For faults that stop all service: long enough for elections, short enough that most operations succeed.
@@ -360,9 +376,23 @@ impl Draw {
         self.members / 2 + 1
     }
 
-    fn marked(&mut self, for_ns: Ns) -> When {
-        let delay_ns = self.between(0, 20 * MS);
-        When::Marked { from: self.time_for(for_ns), mark: self.pick(&MOMENTS).to_owned(), delay_ns }
+    /// Who said the mark, or with it enough of the others that nobody is left to remember for it.
+    fn marked_or_more(&mut self) -> Target {
+        match self.between(0, 9) {
+            0..=4 => Target::Marked,
+            5..=7 => self.all_members(),
+            _ => self.several_members(),
+        }
+    }
+
+    fn all_members(&self) -> Target {
+        Target::Members((0..self.members).collect())
+    }
+
+    /// From a mark to the strike: mostly about a message's way and a disk's write, so that half of what follows from the
+    /// mark has happened.
+    fn moment(&mut self) -> Ns {
+        if self.chance(600) { self.between(0, 3 * MS) } else { self.between(3 * MS, 20 * MS) }
     }
 
     /// A time at which something that lasts `for_ns` still ends in time, marks' delays included.
@@ -378,13 +408,18 @@ impl Draw {
     }
 
     fn push(&mut self, when: When, for_ns: Ns, what: What) {
+        self.push_beside(self.kind, when, for_ns, what);
+    }
+
+    /// A fault that belongs to an attack of this kind, but counts as another.
+    fn push_beside(&mut self, kind: Kind, when: When, for_ns: Ns, what: What) {
         let room = self.faults_ns.saturating_sub(when.earliest());
         if room == 0 {
             // The time of faults is shorter than this attack.
             return;
         }
         let id = self.kind as u32 * IDS_PER_KIND + self.faults.len() as u32;
-        self.faults.push(Fault { id, kind: self.kind, when, for_ns: for_ns.min(room), what });
+        self.faults.push(Fault { id, kind, when, for_ns: for_ns.min(room), what });
     }
 
     fn chance(&mut self, permille: u32) -> bool {
@@ -512,7 +547,8 @@ mod tests {
             for left_out in Kind::ALL {
                 let kinds = Kind::ALL.into_iter().filter(|kind| *kind != left_out).collect();
                 let fewer = draw(&Swarm { kinds, ..Swarm::default() }, seed, 3, 2, MINUTE).faults;
-                let expected: Vec<Fault> = all.iter().filter(|fault| fault.kind != left_out).cloned().collect();
+                let stays = |fault: &&Fault| fault.id / IDS_PER_KIND != left_out as u32;
+                let expected: Vec<Fault> = all.iter().filter(stays).cloned().collect();
                 assert_eq!(fewer, expected);
             }
         }

@@ -13,7 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 mod draw;
-pub use draw::{Swarm, draw};
+pub use draw::{MOMENTS, Swarm, draw};
 
 /// True time since the trial began, in nanoseconds.
 pub type Ns = u64;

@@ -334,7 +334,6 @@ impl Raft {
         if index > self.log.commit() {
             if self.log.term(index) == Some(meta.term) {
                 // The log has all that it stands for.
-                mark::sometimes!("snapshot not needed");
                 self.log.commit_to(index);
             } else {
                 mark::sometimes!("snapshot taken");

@@ -1,9 +1,19 @@
 //! What members say to each other, word by word, in the situations that everything rests on.
 //!
-//! A script is a list of words. `2!` member 2 ticks until it campaigns; `2:5` it ticks five times; `2w` its disk finishes; `2+x` it proposes
-//! x; `2?7` it is asked for a read index with context 7; `2>3` what is under way from 2 to 3 arrives; `2x3` it is lost; `*` everything
-//! arrives and all disks finish until nothing is left; `2#` it crashes and restarts; `2-` it compacts its log; `2=3` it, leading,
-//! hands over to 3; `2|` it is cut off, or no longer; `@` what was said so far is forgotten.
+//! A script is a list of words:
+//!
+//! | word | means |
+//! |---|---|
+//! | `2!`, `2:5` | member 2 ticks until it campaigns, ticks five times |
+//! | `2w` | its disk finishes all writes |
+//! | `2+x`, `2?7` | it proposes x, is asked for a read index with context 7 |
+//! | `2>3`, `2x3` | what is under way from 2 to 3 arrives, is lost |
+//! | `2%3` | 2 learns that messages to 3 were lost |
+//! | `2|` | it is cut off, or no longer |
+//! | `2#`, `2-` | it crashes and restarts, compacts its log |
+//! | `2=3` | it, leading, hands over to 3 |
+//! | `*` | everything arrives and all disks finish until nothing is left |
+//! | `@` | what was said so far is not shown |
 
 use bytes::Bytes;
 use expect_test::{Expect, expect};
@@ -92,6 +102,7 @@ impl Net {
             b'>' => self.deliver(id, number()),
             b'x' => self.under_way.retain(|m| (m.from, m.to) != (id, number())),
             b'=' => self.raft(id).transfer_leadership(number()),
+            b'%' => self.raft(id).report_unreachable(number()),
             b'#' => self.restart(id),
             b'-' => self.compact(id),
             _ => panic!("no such word: {word}"),
@@ -678,6 +689,26 @@ fn a_follower_that_lags_behind_the_log_gets_a_snapshot_and_goes_on() {
               3: writes from 4 1:c
               3>1 t1 accepted 4
               3: applies 4@1:c
+        "#]],
+    );
+}
+
+#[test]
+fn a_snapshot_of_what_the_log_has_already_only_tells_that_it_is_committed() {
+    check(
+        3,
+        "1! * 1+a 1>3 3w 3x1 1>2 2w 2>1 1w 1- 1x3 @ 1%3 1>3 3w 3>1 *",
+        expect![[r#"
+            1%3
+              1>3 t1 snapshot 2@1
+            1>3
+              3: applies 2@1:a
+              3>1 t1 accepted 2
+            3w
+            3>1
+              1>3 t1 commit 2
+            *
+              2: applies 2@1:a
         "#]],
     );
 }

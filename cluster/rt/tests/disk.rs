@@ -1,6 +1,10 @@
 //! The simulated disk: one check per sentence that it keeps, and for each sentence the lies that break it. A check
 //! passes on the honest disk and fails under each of its lies.
 #![cfg(madsim)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by failing where it stands"
+)]
 
 mod common;
 

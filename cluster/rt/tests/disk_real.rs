@@ -1,4 +1,8 @@
 //! The real disk: what the simulated one shows of it, as far as a test can see without cutting power.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by failing where it stands"
+)]
 
 use rt::disk::{Dir, File};
 use std::io::{self, ErrorKind};

@@ -1,10 +1,11 @@
 //! The client against members played by the test: what it asks of whom, how often, and what it makes of silence.
+#![expect(clippy::unwrap_used, reason = "a member played by the test fails by panicking")]
 
 use rt::net::{OwnedReadHalf, OwnedWriteHalf, TcpListener};
 use std::time::Duration;
 use store::protocol::{
-    FrameReader, MAX_REQUEST_FRAME, MAX_RESPONSE_FRAME, PREAMBLE, ToClient, ToClientBody, ToMember, ToMemberBody, decode,
-    put_frame,
+    FrameReader, MAX_REQUEST_FRAME, MAX_RESPONSE_FRAME, PREAMBLE, ToClient, ToClientBody, ToMember, ToMemberBody,
+    decode, put_frame,
 };
 use store::*;
 use tokio::io::AsyncWriteExt;

@@ -1,6 +1,7 @@
 //! The client against members that fall silent: what it gives up, when, and where it goes on. In the simulator, whose
 //! time this takes.
 #![cfg(madsim)]
+#![expect(clippy::unwrap_used, reason = "a member played by the test fails by panicking")]
 
 use rt::net::TcpListener;
 use rt::sim::{Config, HostId, World, run};
@@ -9,8 +10,8 @@ use std::future::{Future, pending};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use store::protocol::{
-    FrameReader, MAX_REQUEST_FRAME, MAX_RESPONSE_FRAME, PREAMBLE, ToClient, ToClientBody, ToMember, ToMemberBody, decode,
-    put_frame,
+    FrameReader, MAX_REQUEST_FRAME, MAX_RESPONSE_FRAME, PREAMBLE, ToClient, ToClientBody, ToMember, ToMemberBody,
+    decode, put_frame,
 };
 use store::*;
 use tokio::io::AsyncWriteExt;

@@ -1,4 +1,8 @@
 //! A member's directory on a real disk: whose it is, and that it is used once.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by failing where it stands"
+)]
 
 use rt::disk::Dir;
 use std::io;

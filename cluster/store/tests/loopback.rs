@@ -19,33 +19,33 @@ impl Place {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name = format!("seaworthy-loopback-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).unwrap();
+        std::fs::create_dir(&path).expect("a directory of its own");
         Self(path)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).unwrap();
+        std::fs::remove_dir_all(&self.0).expect("it is there");
     }
 }
 
 /// Addresses that were free a moment ago.
 fn addresses() -> BTreeMap<u64, MemberAddress> {
-    let held: Vec<TcpListener> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let address = |n: usize| held[n].local_addr().unwrap().to_string();
+    let held: Vec<TcpListener> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    let address = |n: usize| held[n].local_addr().expect("it listens").to_string();
     (1..=3).map(|id| (id, MemberAddress { peer: address(id as usize - 1), client: address(id as usize + 2) })).collect()
 }
 
 fn config(members: &BTreeMap<u64, MemberAddress>, id: u64, place: &Path) -> MemberConfig {
     let dir = place.join(format!("s{id}"));
-    MemberConfig::new(&format!("s{id}"), id, members.clone(), dir.to_str().unwrap())
+    MemberConfig::new(&format!("s{id}"), id, members.clone(), dir.to_str().expect("its name is text"))
 }
 
 async fn start_all(members: &BTreeMap<u64, MemberAddress>, place: &Path) -> Vec<Member> {
     let mut running = Vec::new();
     for id in 1..=3 {
-        running.push(Member::start(config(members, id, place)).await.unwrap());
+        running.push(Member::start(config(members, id, place)).await.expect("a member starts"));
     }
     running
 }

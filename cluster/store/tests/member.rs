@@ -363,6 +363,38 @@ fn the_quota_refuses_growth_and_lets_space_be_freed() {
 }
 
 #[test]
+fn a_full_disk_refuses_growth_and_recovers_by_itself() {
+    with_cluster(1, |_| {}, |cluster| async move {
+        cluster.leader().await;
+        let client = cluster.client();
+        let big = |n: u32| PutRequest { key: text("a"), value: vec![n as u8; 200_000].into(), ..PutRequest::default() };
+        let set_full = |full| {
+            for host in cluster.hosts.values() {
+                cluster.world.set_disk(*host, DiskFaults { full, ..DiskFaults::default() });
+            }
+        };
+        set_full(true);
+        let mut puts = 0;
+        let refused = loop {
+            match client.put(big(puts)).await {
+                Ok(_) => puts += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused, ClientError::Refused(RefusedKind::NoSpace));
+        assert!((10..100).contains(&puts), "{puts}");
+        client.delete_range(DeleteRangeRequest { key: text("a"), ..DeleteRangeRequest::default() }).await.unwrap();
+        assert_eq!(get(&client, "a").await, None);
+        set_full(false);
+        sleep(s(2)).await;
+        for n in 0..60 {
+            client.put(big(n)).await.unwrap();
+        }
+        cluster.agree().await;
+    });
+}
+
+#[test]
 fn a_graceful_stop_hands_leadership_over_at_once() {
     check(|cluster| async move {
         let client = cluster.client();

@@ -1,4 +1,8 @@
 //! Snapshot files on a real disk: what is loaded is what was saved, or an error.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by failing where it stands"
+)]
 
 use bytes::Bytes;
 use raft::SnapshotMeta;

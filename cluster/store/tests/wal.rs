@@ -1,4 +1,8 @@
 //! The log on a real disk, without crashes: segments come, go and are used again, and what was written is read.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by failing where it stands"
+)]
 
 use bytes::Bytes;
 use raft::{Entry, HardState, SnapshotMeta};

@@ -1,6 +1,10 @@
 //! The log under crashes: a process appends and syncs while its power, its life and its disk fail at random, and after
 //! each start compares what it recovers with what it was told to be durable.
 #![cfg(madsim)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by failing where it stands"
+)]
 
 use bytes::Bytes;
 use raft::{Entry, HardState, SnapshotMeta};

@@ -25,10 +25,12 @@ use workloads::{Happening, Recorder};
 /// disk broken should not spend a trial restarting.
 const RESTART_NS: Ns = 1_000_000_000;
 
-/// Snapshots come this often in a trial, so that a member which was away for a quarter of a minute needs one.
-const SNAPSHOT_ENTRIES: u64 = 300;
+/// Snapshots come this often in a trial, so that a member which was away for ten seconds needs one.
+const SNAPSHOT_ENTRIES: u64 = 150;
 /// And so many entries before one remain for members which were away for less.
-const CATCH_UP_ENTRIES: u64 = 100;
+const CATCH_UP_ENTRIES: u64 = 50;
+/// The log's files are so small in a trial that several are begun and recycled in it, and that a full disk is noticed.
+const SEGMENT_BYTES: u32 = 64 * 1024;
 
 const CLIENT_PORT: u16 = 2379;
 const PEER_PORT: u16 = 2380;
@@ -352,6 +354,7 @@ fn member_config(config: &Config, member: u32) -> MemberConfig {
     MemberConfig {
         snapshot_entries: SNAPSHOT_ENTRIES,
         catch_up_entries: CATCH_UP_ENTRIES,
+        segment_bytes: SEGMENT_BYTES,
         ..MemberConfig::new(&format!("s{}", member + 1), id(member), members.collect(), "/data")
     }
 }

@@ -17,9 +17,10 @@ use rt::task::JoinHandle;
 use rt::time::{Instant, timeout};
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 /// Orders that wait for the task: enough for it never to idle, few enough to be certain of in an instant.
@@ -85,14 +86,8 @@ impl Connection {
     pub(super) async fn request(&self, request: Request, until: Instant) -> Answer {
         let (answer, answered) = oneshot::channel();
         let heard = self.heard();
-        let order = self.orders.send(Order::Request { request, answer });
-        match timeout(until - Instant::now(), order).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(ClientError::Unavailable(self.health.why())),
-            Err(_) => {
-                self.timed_out(heard);
-                return Err(ClientError::Unavailable("the connection took no request in time".to_owned()));
-            }
+        if let Err(error) = self.orders.try_send(Order::Request { request, answer }) {
+            self.wait_for_room(error, until, heard).await?;
         }
         match timeout(until - Instant::now(), answered).await {
             Ok(Ok(answer)) => answer,
@@ -100,6 +95,19 @@ impl Connection {
             Err(_) => {
                 self.timed_out(heard);
                 Err(ClientError::Unknown("no answer in time".to_owned()))
+            }
+        }
+    }
+
+    /// What remains to be done when an order could not be placed at once.
+    async fn wait_for_room(&self, error: TrySendError<Order>, until: Instant, heard: u64) -> Result<(), ClientError> {
+        let TrySendError::Full(order) = error else { return Err(ClientError::Unavailable(self.health.why())) };
+        match timeout(until - Instant::now(), self.orders.send(order)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(ClientError::Unavailable(self.health.why())),
+            Err(_) => {
+                self.timed_out(heard);
+                Err(ClientError::Unavailable("the connection took no request in time".to_owned()))
             }
         }
     }

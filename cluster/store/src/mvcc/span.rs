@@ -16,6 +16,9 @@ pub enum Span {
     Nothing,
 }
 
+/// A first and a last key, or where they would be.
+pub(super) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// A `range_end` of "everything from `key` on".
 pub const TO_THE_END: &[u8] = &[0];
 
@@ -44,7 +47,7 @@ impl Span {
     }
 
     /// As bounds for an ordered map; `None` for no keys, which some maps do not take as a range.
-    pub(super) fn bounds(&self) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+    pub(super) fn bounds(&self) -> Option<Bounds<'_>> {
         match self {
             Span::Key(only) => Some((Bound::Included(only), Bound::Included(only))),
             Span::Between(from, until) => Some((Bound::Included(from), Bound::Excluded(until))),

@@ -1,6 +1,7 @@
 //! What a member is told at its start, and the errors of a start.
 
 use super::StartError;
+use crate::wal::WalConfig;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -9,6 +10,9 @@ pub const MAX_MEMBERS: usize = 7;
 
 /// Longest that a bookmark may be asked to wait: a client gives a watch up after a few of them are missed.
 const MAX_PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Smallest size of the log's files: the store's own entries fit in.
+const MIN_SEGMENT_BYTES: u32 = 16 * 1024;
 
 /// How one member of the store runs.
 #[derive(Clone, Debug)]
@@ -29,6 +33,8 @@ pub struct MemberConfig {
     pub snapshot_entries: u64,
     /// Entries before a snapshot that stay in the log, so that a follower a little behind needs no snapshot.
     pub catch_up_entries: u64,
+    /// Size of the log's files, in bytes: a multiple of 8, and every request must fit into one.
+    pub segment_bytes: u32,
     /// Size of the keys and values (with their kept history), in bytes, above which nothing is written any more except
     /// what frees space.
     pub quota_bytes: u64,
@@ -58,6 +64,7 @@ impl MemberConfig {
             data_dir: data_dir.to_owned(),
             snapshot_entries: 10_000,
             catch_up_entries: 5_000,
+            segment_bytes: WalConfig::DEFAULT_SEGMENT_BYTES,
             quota_bytes: 8 << 30,
             progress_interval: Duration::from_secs(1),
         }
@@ -98,6 +105,9 @@ impl MemberConfig {
         }
         if self.snapshot_entries == 0 {
             return wrong("a snapshot after every 0 entries is impossible; choose at least 1".to_owned());
+        }
+        if self.segment_bytes < MIN_SEGMENT_BYTES || !self.segment_bytes.is_multiple_of(8) {
+            return wrong(format!("the log's files must have a multiple of 8 bytes, and at least {MIN_SEGMENT_BYTES}"));
         }
         if self.progress_interval.is_zero() || self.progress_interval > MAX_PROGRESS_INTERVAL {
             return wrong(format!("the interval of bookmarks must be above 0 and at most {MAX_PROGRESS_INTERVAL:?}"));

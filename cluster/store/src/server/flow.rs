@@ -149,15 +149,81 @@ mod tests {
 
     #[test]
     fn each_request_goes_its_way() {
-        check("", expect![[""]]);
-        check("follower full", expect![[""]]);
-        check("follower writes", expect![[""]]);
-        check("reads", expect![[""]]);
+        check("", expect![[r#"
+            status: Local
+            local range: Local
+            range: Read
+            reading txn: Read
+            put: Propose
+            putting txn: Propose
+            grant: Propose
+            deleting txn: Propose
+            compact: Propose
+            keep-alive: Lessor
+        "#]]);
+        check("follower full", expect![[r#"
+            status: Local
+            local range: Local
+            range: Read
+            reading txn: Read
+            put: refused: the store is out of space
+            putting txn: refused: the store is out of space
+            grant: refused: the store is out of space
+            deleting txn: Propose
+            compact: Propose
+            keep-alive: AskLeader(2)
+        "#]]);
+        check("follower writes", expect![[r#"
+            status: Local
+            local range: Local
+            range: Read
+            reading txn: Read
+            put: unavailable: too many writes are under way
+            putting txn: unavailable: too many writes are under way
+            grant: unavailable: too many writes are under way
+            deleting txn: unavailable: too many writes are under way
+            compact: unavailable: too many writes are under way
+            keep-alive: AskLeader(2)
+        "#]]);
+        check("reads", expect![[r#"
+            status: Local
+            local range: Local
+            range: unavailable: too many reads are under way
+            reading txn: unavailable: too many reads are under way
+            put: Propose
+            putting txn: Propose
+            grant: Propose
+            deleting txn: Propose
+            compact: Propose
+            keep-alive: unavailable: too many requests are under way
+        "#]]);
     }
 
     #[test]
     fn without_a_leader_only_local_reads_are_answered() {
-        check("leaderless", expect![[""]]);
-        check("closing", expect![[""]]);
+        check("leaderless", expect![[r#"
+            status: Local
+            local range: Local
+            range: unavailable: no leader is known
+            reading txn: unavailable: no leader is known
+            put: unavailable: no leader is known
+            putting txn: unavailable: no leader is known
+            grant: unavailable: no leader is known
+            deleting txn: unavailable: no leader is known
+            compact: unavailable: no leader is known
+            keep-alive: unavailable: no leader is known
+        "#]]);
+        check("closing", expect![[r#"
+            status: Local
+            local range: Local
+            range: unavailable: this member is shutting down
+            reading txn: unavailable: this member is shutting down
+            put: unavailable: this member is shutting down
+            putting txn: unavailable: this member is shutting down
+            grant: unavailable: this member is shutting down
+            deleting txn: unavailable: this member is shutting down
+            compact: unavailable: this member is shutting down
+            keep-alive: unavailable: this member is shutting down
+        "#]]);
     }
 }

@@ -17,6 +17,7 @@ use rt::time::{Instant, sleep};
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 /// Jobs that may wait for the disk. It takes all of them at once, so that more only wait when the disk has stalled, and
 /// then the member should fall behind instead of gathering work.
@@ -91,7 +92,10 @@ impl LogQueue {
         }
         self.queued.push_back((job.number, now));
         let job = Job { hard_state: self.lazy.take(), ..job };
-        self.work.try_send(Work::Job(job)).expect("there was room, and the task lives as long as the loop");
+        // If the task has ended, the disk has failed, and word of that is on its way to the loop.
+        if let Err(TrySendError::Full(_)) = self.work.try_send(Work::Job(job)) {
+            unreachable!("the loop takes nothing from Raft without room for it here");
+        }
     }
 
     /// Queues word of a durable snapshot of this member's own state.
@@ -142,7 +146,7 @@ pub async fn run(mut wal: Wal, mut queue: mpsc::Receiver<Work>, links: Links, in
             batch.push(work);
         }
         let keep_from = batch.iter().rev().find_map(Work::as_mark);
-        let written = write(&mut wal, &batch, &inbox).await;
+        let written = write(&mut wal, &batch, &mut starved, &inbox).await;
         let done = match written {
             Ok(()) => {
                 if let Some(number) = release(batch, &links)
@@ -161,10 +165,8 @@ pub async fn run(mut wal: Wal, mut queue: mpsc::Receiver<Work>, links: Links, in
             tracing::error!(%error, "the log cannot be written");
             return drop(inbox.send(Input::Failed(StopReason::Disk(error.to_string()))).await);
         }
-        if wal.is_starved() != starved {
-            starved = !starved;
-            note_space(starved, &inbox).await;
-        }
+        let now_starved = wal.is_starved();
+        note_space(&mut starved, now_starved, &inbox).await;
     }
 }
 
@@ -179,13 +181,18 @@ impl Work {
 }
 
 /// Appends all of `batch` and makes it durable.
-async fn write(wal: &mut Wal, batch: &[Work], inbox: &mpsc::Sender<Input>) -> Result<(), WalError> {
+async fn write(
+    wal: &mut Wal,
+    batch: &[Work],
+    starved: &mut bool,
+    inbox: &mpsc::Sender<Input>,
+) -> Result<(), WalError> {
     for work in batch {
         while let Err(error) = append(wal, work).await {
             let WalError::NoSpace = error else { return Err(error) };
             // What was appended before may as well be durable; nothing is promised of it yet.
             mark::sometimes!("log waits for space");
-            note_space(true, inbox).await;
+            note_space(starved, true, inbox).await;
             sleep(SPACE_RETRY).await;
             wal.prepare_next();
         }
@@ -205,13 +212,19 @@ async fn append(wal: &mut Wal, work: &Work) -> Result<(), WalError> {
     }
 }
 
-async fn note_space(starved: bool, inbox: &mpsc::Sender<Input>) {
-    if starved {
+/// Tells the loop and the operator when the disk became full, and when it has space again.
+async fn note_space(starved: &mut bool, now: bool, inbox: &mpsc::Sender<Input>) {
+    if *starved == now {
+        return;
+    }
+    *starved = now;
+    if now {
+        mark::sometimes!("disk full");
         tracing::warn!("the disk is full: only what frees space is taken");
     } else {
         tracing::info!("the disk has space again");
     }
-    drop(inbox.send(Input::LogSpace(!starved)).await);
+    drop(inbox.send(Input::LogSpace(!now)).await);
 }
 
 /// Sends what waited for `batch` to be durable. Returns the last number in it, if there was one.

@@ -44,9 +44,9 @@ use rt::time::timeout;
 use shared::Shared;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// How long a member that stops waits for what it has queued to be durable.
 const LOG_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,8 +55,7 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Member {
     shared: Arc<Shared>,
     inbox: mpsc::Sender<Input>,
-    /// Why it stopped, once it has.
-    stopped: tokio::sync::watch::Receiver<Option<StopReason>>,
+    end: Arc<End>,
     client_address: SocketAddr,
     /// Waits for the loop, then for the log, and ends all other tasks.
     _supervisor: AbortOnDrop<()>,
@@ -142,12 +141,14 @@ impl Member {
 
     /// Completes when the member has stopped, and says why. May be dropped and called again.
     pub async fn stopped(&self) -> StopReason {
-        let mut stopped = self.stopped.clone();
-        let reason = match stopped.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone(),
-            Err(_) => None,
-        };
-        reason.unwrap_or_else(|| StopReason::Bug("the member's supervisor ended".to_owned()))
+        loop {
+            // Made before the look, so that nothing between the two is missed.
+            let news = self.end.news.notified();
+            if let Some(reason) = self.end.reason().clone() {
+                return reason;
+            }
+            news.await;
+        }
     }
 
     /// Stops gracefully: hands leadership over, refuses new requests and answers those under way, for a few seconds at
@@ -173,13 +174,26 @@ struct Supervised {
     others: Vec<AbortOnDrop<()>>,
     /// Released last.
     lock: start::Lock,
-    stopped: tokio::sync::watch::Sender<Option<StopReason>>,
+    end: Arc<End>,
+}
+
+/// Why a member stopped, once it has.
+#[derive(Default)]
+struct End {
+    reason: Mutex<Option<StopReason>>,
+    news: Notify,
+}
+
+impl End {
+    fn reason(&self) -> MutexGuard<'_, Option<StopReason>> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Supervised {
     /// Waits for the loop, then for the log to be durable.
     async fn run(self) {
-        let Supervised { main, log, others, lock, stopped } = self;
+        let Supervised { main, log, others, lock, end } = self;
         let reason = main.await.unwrap_or_else(|error| StopReason::Bug(format!("the member's loop ended: {error}")));
         // Nobody is answered any more, and no peer is told anything.
         drop(others);
@@ -193,6 +207,7 @@ impl Supervised {
                 tracing::error!(%reason, "stopped");
             }
         }
-        stopped.send_replace(Some(reason));
+        *end.reason() = Some(reason);
+        end.news.notify_waiters();
     }
 }

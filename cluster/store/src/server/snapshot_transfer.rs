@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
 
 /// Bytes per chunk: large beside what surrounds it, and no more than a moment even on a slow link.
@@ -167,9 +167,9 @@ async fn take(
 }
 
 /// The chunks' content, in order.
-async fn collect(
-    frames: &mut FrameReader<OwnedReadHalf>,
-    writer: &mut OwnedWriteHalf,
+async fn collect<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    frames: &mut FrameReader<R>,
+    writer: &mut W,
     length: u64,
 ) -> io::Result<Vec<u8>> {
     let mut data = Vec::new();
@@ -187,7 +187,7 @@ async fn collect(
     Ok(data)
 }
 
-async fn next(frames: &mut FrameReader<OwnedReadHalf>) -> io::Result<Bytes> {
+async fn next<R: AsyncRead + Unpin>(frames: &mut FrameReader<R>) -> io::Result<Bytes> {
     let frame = timeout(SILENCE, frames.next()).await.map_err(|_| io::ErrorKind::TimedOut)??;
     frame.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
@@ -213,5 +213,41 @@ async fn alive_during<T>(writer: &mut OwnedWriteHalf, work: impl Future<Output =
             done = &mut work => return done,
             () = sleep(PULSE) => writer.write_u8(ALIVE).await?,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is collected of these pieces, of which `change` may spoil each, when `length` bytes are announced.
+    fn check(length: u64, change: impl Fn(usize, &mut Chunk)) -> Result<Vec<u8>, String> {
+        rt::task::block_on(async {
+            let (ours, theirs) = tokio::io::duplex(1 << 20);
+            let (reader, mut writer) = tokio::io::split(ours);
+            let (_acks, mut sender) = tokio::io::split(theirs);
+            let mut out = Vec::new();
+            for (at, piece) in [&b"abc"[..], b"de"].into_iter().enumerate() {
+                let mut chunk = Chunk { crc32c: crc32c::crc32c(piece), data: piece.into() };
+                change(at, &mut chunk);
+                put_frame(&mut out, &chunk, MAX_FRAME).unwrap();
+            }
+            sender.write_all(&out).await.unwrap();
+            sender.shutdown().await.unwrap();
+            let mut frames = FrameReader::new(reader, MAX_FRAME);
+            collect(&mut frames, &mut writer, length).await.map_err(|error| error.to_string())
+        })
+    }
+
+    #[test]
+    fn a_snapshot_cut_short_or_damaged_is_refused() {
+        assert_eq!(check(5, |_, _| {}).unwrap(), b"abcde");
+        assert_eq!(check(3, |_, _| {}).unwrap(), b"abc", "what follows is not its business");
+        assert_eq!(check(4, |_, _| {}).unwrap_err(), "it is longer than announced");
+        assert_eq!(check(6, |_, _| {}).unwrap_err(), "unexpected end of file");
+        let damaged = check(5, |at, chunk| if at == 1 { chunk.data = b"dE"[..].into() });
+        assert_eq!(damaged.unwrap_err(), "a chunk of it is damaged");
+        let empty = check(5, |_, chunk| *chunk = Chunk { crc32c: 0, data: Bytes::new() });
+        assert_eq!(empty.unwrap_err(), "a chunk of it is damaged");
     }
 }

@@ -8,7 +8,7 @@ use super::peer::{Doorkeeper, Hello, Links, Purpose, Route};
 use super::shared::Shared;
 use super::snapshot_transfer::Incoming;
 use super::snapshots::Snapshots;
-use super::{Member, MemberConfig, Supervised};
+use super::{End, Member, MemberConfig, Supervised};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::snapshot_file::{SnapshotDir, SnapshotError};
 use crate::state::{RestoreError, StateMachine};
@@ -96,10 +96,10 @@ pub async fn start(config: MemberConfig) -> Result<Member, StartError> {
     let snapshots = Snapshots::new(Arc::clone(&config), snapshot_dir, inbox.clone(), snapshot_index);
     let parts = Parts { config, raft, shared: Arc::clone(&shared), links, log, snapshots };
     let main = rt::task::spawn("member-loop", MemberLoop::new(parts).run(inputs)).abort_on_drop();
-    let (stopped, stopped_receiver) = tokio::sync::watch::channel(None);
-    let supervised = Supervised { main, log: log_task, others, lock, stopped };
+    let end = Arc::new(End::default());
+    let supervised = Supervised { main, log: log_task, others, lock, end: Arc::clone(&end) };
     let supervisor = rt::task::spawn("member-supervisor", supervised.run()).abort_on_drop();
-    Ok(Member { shared, inbox, stopped: stopped_receiver, client_address, _supervisor: supervisor })
+    Ok(Member { shared, inbox, end, client_address, _supervisor: supervisor })
 }
 
 async fn listen(address: &str) -> Result<TcpListener, StartError> {
@@ -128,7 +128,8 @@ async fn open(config: &MemberConfig) -> Result<Opened, StartError> {
         }
         None => (SnapshotMeta::default(), StateMachine::new()),
     };
-    let (wal, recovered) = Wal::open(lock.dir().clone(), WalConfig::new(identity), &meta).await?;
+    let wal = WalConfig { segment_bytes: config.segment_bytes, ..WalConfig::new(identity) };
+    let (wal, recovered) = Wal::open(lock.dir().clone(), wal, &meta).await?;
     let mut hard_state = recovered.hard_state;
     if hard_state.term < meta.term {
         // A leader's snapshot was saved just before a crash, and the log never heard of its term: this member did not

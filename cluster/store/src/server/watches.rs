@@ -56,12 +56,15 @@ pub async fn feed(
     let mut watches = BTreeMap::new();
     let mut revisions = shared.revisions();
     let mut alarm = sleep_until(Instant::now());
+    let mut alarm_set = false;
     loop {
+        // Every event puts a bookmark off. The alarm is left as it is then: setting it costs more than waking in vain.
         let next_bookmark = watches.values().filter_map(|watch: &Watch| watch.bookmark_at).min();
         if let Some(at) = next_bookmark
-            && at != alarm.deadline()
+            && (!alarm_set || at < alarm.deadline())
         {
             alarm = sleep_until(at);
+            alarm_set = true;
         }
         let fed = tokio::select! {
             biased;
@@ -78,7 +81,10 @@ pub async fn feed(
             () = revisions.changed(), if !watches.is_empty() => {
                 pull_all(&mut watches, shared, interval, answers).await
             }
-            () = &mut alarm, if next_bookmark.is_some() => bookmarks(&mut watches, shared, interval, answers).await,
+            () = &mut alarm, if alarm_set => {
+                alarm_set = false;
+                bookmarks(&mut watches, shared, interval, answers).await
+            }
         };
         if let Err(Closed) = fed {
             return;

@@ -21,6 +21,7 @@
 //! prefix of what was appended (`tests/wal_crash.rs`; for each torn variant of a log's bytes, `wal::tests`).
 
 mod error;
+mod mend;
 mod record;
 mod replay;
 mod segment;
@@ -31,7 +32,7 @@ use bytes::{Bytes, BytesMut};
 pub use error::WalError;
 use raft::{Entry, HardState, Index, SnapshotMeta};
 use record::{HEAD_BYTES, Head, Kind, record_bytes};
-use replay::{Linked, Log, Replay, Replayed};
+use replay::{Log, Replayed};
 use rt::disk::Dir;
 use rt::task::{AbortOnDrop, JoinError};
 pub(crate) use segment::remove_if_there;
@@ -157,40 +158,23 @@ impl Wal {
             older,
             tail,
             prepared,
-        } = replay(&dir, config.identity).await?;
+        } = mend::read_all(&dir, config.identity).await?;
         let snapshot_is_news = log.continue_from(snapshot, dir.path())?;
         // From here on the directory may change.
-        remove_if_there(&dir, segment::UNFINISHED)
-            .await
-            .map_err(WalError::Io)?;
-        let has_spare = keep_spare(&dir, config.segment_bytes)
-            .await
-            .map_err(WalError::Io)?;
-        let (current, current_last_index) = match tail {
-            Some(tail) => (
-                mend(&dir, older.last(), tail).await.map_err(WalError::Io)?,
-                tail.last_index,
-            ),
-            None => (prepare(dir.clone(), config.head(1), has_spare).await?, 0),
-        };
-        let next = match prepared {
-            Some(head) => Next::Ready(reopen(&dir, head).await.map_err(WalError::Io)?),
-            None => Next::Starved,
-        };
+        let current_last_index = tail.map_or(0, |tail| tail.last_index);
+        let mended = mend::take_over(&dir, &config, older.last(), tail, prepared).await?;
+        let older = older.iter().map(|linked| Older {
+            sequence: linked.head.sequence,
+            last_index: linked.last_index,
+        });
         let mut wal = Wal {
-            has_spare: has_spare && dir.exists(segment::SPARE).await.map_err(WalError::Io)?,
             dir,
             config,
-            current,
+            current: mended.current,
             current_last_index,
-            older: older
-                .iter()
-                .map(|linked| Older {
-                    sequence: linked.head.sequence,
-                    last_index: linked.last_index,
-                })
-                .collect(),
-            next,
+            older: older.collect(),
+            next: mended.next.map_or(Next::Starved, Next::Ready),
+            has_spare: mended.has_spare,
             buffer: BytesMut::new(),
             hard_state: log.hard_state,
             last_index: log.last_index(),
@@ -526,83 +510,4 @@ impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "member {} of cluster {:016x}", self.member, self.cluster)
     }
-}
-
-/// Reads all segments.
-async fn replay(dir: &Dir, identity: Identity) -> Result<Replayed, WalError> {
-    let mut replay = Replay::new(dir.path(), identity);
-    for name in dir.list().await.map_err(WalError::Io)? {
-        if let Some(sequence) = segment::sequence(&name) {
-            replay.segment(sequence, &read(dir, &name).await.map_err(WalError::Io)?)?;
-        }
-    }
-    replay.finish()
-}
-
-async fn read(dir: &Dir, name: &str) -> io::Result<Vec<u8>> {
-    let file = dir.open_file(name).await?;
-    let len = file.len().await?;
-    file.read_at(0, usize::try_from(len).map_err(io::Error::other)?)
-        .await
-}
-
-/// Makes durable what the log's end shows, removes what is beyond it, and opens it.
-async fn mend(dir: &Dir, before: Option<&Linked>, tail: Linked) -> io::Result<Segment> {
-    let is_empty = tail.position.offset as usize == HEAD_BYTES;
-    if let Some(before) = before
-        && is_empty
-    {
-        // No record of the tail says that the link to it was synced.
-        mend_segment(dir, before).await?;
-    }
-    let mut segment = mend_segment(dir, &tail).await?;
-    // And the names, for the same reason.
-    dir.sync().await?;
-    segment.position.synced = segment.position.offset;
-    Ok(segment)
-}
-
-async fn mend_segment(dir: &Dir, linked: &Linked) -> io::Result<Segment> {
-    let file = dir.open_file(&segment::name(linked.head.sequence)).await?;
-    let (synced, end) = (
-        linked.position.synced as usize,
-        linked.position.offset as usize,
-    );
-    let stray_end = linked.stray_end.unwrap_or(end);
-    if stray_end > end {
-        mark::sometimes!("torn tail cut");
-    }
-    if stray_end > synced {
-        // Written anew, not only synced: after a sync that failed, the cache may hold it to be on the disk.
-        let mut again = file.read_at(synced as u64, end - synced).await?;
-        again.resize(stray_end - synced, 0);
-        file.write_at(synced as u64, again).await?;
-        file.sync_data().await?;
-    }
-    Ok(Segment {
-        file,
-        head: linked.head,
-        position: linked.position,
-    })
-}
-
-async fn reopen(dir: &Dir, head: Head) -> io::Result<Segment> {
-    let file = dir.open_file(&segment::name(head.sequence)).await?;
-    Ok(Segment {
-        file,
-        head,
-        position: record::Position::first(head.salt()),
-    })
-}
-
-/// Whether there is a spare segment of the right size; one of another is removed.
-async fn keep_spare(dir: &Dir, segment_bytes: u32) -> io::Result<bool> {
-    if !dir.exists(segment::SPARE).await? {
-        return Ok(false);
-    }
-    let fits = dir.open_file(segment::SPARE).await?.len().await? == u64::from(segment_bytes);
-    if !fits {
-        dir.remove(segment::SPARE).await?;
-    }
-    Ok(fits)
 }

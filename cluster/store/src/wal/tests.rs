@@ -196,8 +196,9 @@ proptest! {
         let mut position = Position::first(head(1).salt());
         let mut term = 0;
         for (back, terms, note) in changes {
-            // An entry some places back, of a later term: what was there is void.
-            let index = (model.len() as u64).saturating_sub(back) + 1;
+            // An entry some places back, of a later term: what was there is void. What a snapshot covers is never.
+            let covered = log.snapshot.as_ref().map_or(0, |meta| meta.index);
+            let index = (model.len() as u64).saturating_sub(back).max(covered) + 1;
             term += terms;
             model.truncate(index as usize - 1);
             model.push((index, term));

@@ -8,7 +8,7 @@ use rt::time::{Instant, sleep};
 use std::collections::BTreeMap;
 use std::future::{Future, pending};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::server::{Member, MemberAddress, MemberConfig, StopReason, View};
 use store::{Client, ClientConfig, PutRequest, RangeRequest};
@@ -80,10 +80,10 @@ impl Cluster {
                 let (config, running, stops) = (config.clone(), running.clone(), stops.clone());
                 Box::pin(async move {
                     let member = Arc::new(Member::start(config).await.expect("a member starts"));
-                    running.lock().unwrap().insert(id, member.clone());
+                    lock(&running).insert(id, member.clone());
                     let reason = member.stopped().await;
-                    running.lock().unwrap().remove(&id);
-                    stops.lock().unwrap().push((id, reason));
+                    lock(&running).remove(&id);
+                    lock(&stops).push((id, reason));
                 })
             });
         }
@@ -103,15 +103,15 @@ impl Cluster {
 
     /// Every member that runs, as it is now.
     pub fn views(&self) -> Vec<View> {
-        self.running.lock().unwrap().values().map(|member| member.view()).collect()
+        lock(&self.running).values().map(|member| member.view()).collect()
     }
 
     pub fn member(&self, id: u64) -> Arc<Member> {
-        self.running.lock().unwrap()[&id].clone()
+        lock(&self.running)[&id].clone()
     }
 
     pub fn stops(&self) -> Vec<(u64, StopReason)> {
-        self.stops.lock().unwrap().clone()
+        lock(&self.stops).clone()
     }
 
     /// Waits until `found` finds something, at most `limit`.
@@ -210,10 +210,14 @@ pub async fn get(client: &Client, key: &str) -> Option<String> {
     let request = RangeRequest { key: text(key), ..RangeRequest::default() };
     for _ in 0..20 {
         if let Ok(response) = client.range(request.clone()).await {
-            return response.kvs.first().map(|kv| String::from_utf8(kv.value.to_vec()).unwrap());
+            return response.kvs.first().map(|kv| String::from_utf8_lossy(&kv.value).into_owned());
         }
     }
     panic!("{key} could not be read");
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub fn text(text: &str) -> Bytes {
