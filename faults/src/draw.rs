@@ -447,54 +447,6 @@ impl When {
     }
 }
 
-impl Kind {
-    /// All of them, in order.
-    pub const ALL: [Kind; 18] = [
-        Kind::PartitionOne,
-        Kind::PartitionMinority,
-        Kind::PartitionMajority,
-        Kind::PartitionOneWay,
-        Kind::PartitionBridge,
-        Kind::LinkLoss,
-        Kind::LinkDelay,
-        Kind::LinkHold,
-        Kind::Kill,
-        Kind::PowerLoss,
-        Kind::Pause,
-        Kind::ClockOffset,
-        Kind::ClockDrift,
-        Kind::ClockSteps,
-        Kind::ClockFreeze,
-        Kind::DiskError,
-        Kind::DiskStall,
-        Kind::DiskFull,
-    ];
-
-    /// Its name in records, reports and streams of randomness.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::PartitionOne => "partition-one",
-            Kind::PartitionMinority => "partition-minority",
-            Kind::PartitionMajority => "partition-majority",
-            Kind::PartitionOneWay => "partition-one-way",
-            Kind::PartitionBridge => "partition-bridge",
-            Kind::LinkLoss => "link-loss",
-            Kind::LinkDelay => "link-delay",
-            Kind::LinkHold => "link-hold",
-            Kind::Kill => "kill",
-            Kind::PowerLoss => "power-loss",
-            Kind::Pause => "pause",
-            Kind::ClockOffset => "clock-offset",
-            Kind::ClockDrift => "clock-drift",
-            Kind::ClockSteps => "clock-steps",
-            Kind::ClockFreeze => "clock-freeze",
-            Kind::DiskError => "disk-error",
-            Kind::DiskStall => "disk-stall",
-            Kind::DiskFull => "disk-full",
-        }
-    }
-}
-
 /// Seed of the stream `name` in a trial: FNV-1a over the name, then splitmix64's finish, which spreads every bit.
 fn stream_seed(seed: u64, name: &str) -> u64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325 ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);

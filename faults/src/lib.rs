@@ -13,6 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 mod draw;
+mod kind;
 pub use draw::{MOMENTS, Swarm, draw};
 
 /// True time since the trial began, in nanoseconds.

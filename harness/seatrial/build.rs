@@ -13,7 +13,9 @@ use std::{env, fs, io};
 fn main() -> io::Result<()> {
     if env::var_os("CARGO_CFG_MADSIM").is_none() {
         // Said here as well as in the source, because the crates below may fail first, and less clearly.
-        println!("cargo::error=seatrial exists only in the simulator build: run it as `cargo trial ...` and unset RUSTFLAGS (an exported RUSTFLAGS replaces the flags of the alias, and with them its `--cfg madsim`)");
+        println!(
+            "cargo::error=seatrial exists only in the simulator build: run it as `cargo trial ...` and unset RUSTFLAGS (an exported RUSTFLAGS replaces the flags of the alias, and with them its `--cfg madsim`)"
+        );
     }
     let manifest = env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?;
     let root = PathBuf::from(manifest).join("../..");

@@ -48,25 +48,13 @@ impl Failure {
     }
 }
 
-/// One line about a judged record that failed: what, at which simulated instant, of which seed, and the command that
-/// repeats it. `None` if nothing failed.
-pub fn failure_line(record: &Record) -> Option<String> {
-    let Failure {
-        seed,
-        what,
-        at_ns,
-        text,
-    } = Failure::first_of(record)?;
+/// One line about a judged record that failed: what, at which simulated instant, of which seed, and `repeat`, the command
+/// that repeats it. `None` if nothing failed.
+pub fn failure_line(record: &Record, repeat: &str) -> Option<String> {
+    let Failure { seed, what, at_ns, text } = Failure::first_of(record)?;
     let text = text.replace('\n', " ");
-    let scenario = match record.config.scenario.as_str() {
-        // What is tried if nobody says otherwise.
-        "store" => String::new(),
-        other => format!(" --scenario {other}"),
-    };
     let seconds = at_ns as f64 / 1e9;
-    Some(format!(
-        "{what} failed at {seconds:.3} s of seed {seed}: {text}; repeat it with: cargo trial replay --seed {seed}{scenario}"
-    ))
+    Some(format!("{what} failed at {seconds:.3} s of seed {seed}: {text}; repeat it with: {repeat}"))
 }
 
 #[cfg(test)]
@@ -77,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_trial_that_held_has_no_line() {
-        assert_eq!(failure_line(&record(17)), None);
+        assert_eq!(failure_line(&record(17), "x"), None);
     }
 
     #[test]
@@ -89,17 +77,16 @@ mod tests {
             message: "at wal.rs:3:\ngone".into(),
         });
         assert_eq!(
-            failure_line(&record).unwrap(),
+            failure_line(&record, "cargo trial replay --seed 17").unwrap(),
             "panic failed at 0.001 s of seed 17: on s2: at wal.rs:3: gone; repeat it with: cargo trial replay --seed 17"
         );
         violated(&mut record, Guarantee::C6, 2_000_000, "nothing committed");
         assert_eq!(Failure::first_of(&record).unwrap().what, "C6");
         violated(&mut record, Guarantee::C7, 12_345_678_901, "a gap");
         violated(&mut record, Guarantee::C2, 13_000_000_000, "lost");
-        record.config.scenario = "small".into();
         assert_eq!(
-            failure_line(&record).unwrap(),
-            "C7 failed at 12.346 s of seed 17: a gap; repeat it with: cargo trial replay --seed 17 --scenario small"
+            failure_line(&record, "cargo trial replay --seed 17").unwrap(),
+            "C7 failed at 12.346 s of seed 17: a gap; repeat it with: cargo trial replay --seed 17"
         );
     }
 }

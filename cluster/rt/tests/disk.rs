@@ -1,10 +1,7 @@
 //! The simulated disk: one check per sentence that it keeps, and for each sentence the lies that break it. A check
 //! passes on the honest disk and fails under each of its lies.
 #![cfg(madsim)]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says what went wrong by failing where it stands"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing where it stands")]
 
 mod common;
 
@@ -47,11 +44,7 @@ fn run<Fut>(check: fn(Scene) -> Fut, lies: Lies) -> Result<(), Panicked>
 where
     Fut: Future<Output = ()> + 'static,
 {
-    let disk = DiskConfig {
-        lies,
-        capacity_bytes: CAPACITY_BYTES,
-        ..DiskConfig::default()
-    };
+    let disk = DiskConfig { lies, capacity_bytes: CAPACITY_BYTES, ..DiskConfig::default() };
     with_two(Config { disk, ..config() }, check)
 }
 
@@ -93,9 +86,7 @@ fn each_lie_is_noticed() {
     let mut trusted: Vec<&str> = Lies::EACH.iter().map(|(name, _)| *name).collect();
     for (sentence, check, name, lie) in TABLE {
         let result = run(*check, *lie);
-        let Err(noticed) = result else {
-            panic!("{sentence} does not notice that {name}")
-        };
+        let Err(noticed) = result else { panic!("{sentence} does not notice that {name}") };
         println!("{name}: {sentence}: {noticed}");
         trusted.retain(|lie| lie != name);
     }
@@ -127,9 +118,7 @@ impl Scene {
         T: Send + 'static,
         Fut: Future<Output = io::Result<T>> + Send,
     {
-        self.on(self.a, async { work(Dir::open("/data").await?).await })
-            .await
-            .unwrap()
+        self.on(self.a, async { work(Dir::open("/data").await?).await }).await.unwrap()
     }
 
     /// Makes files of sectors full of 'o', durable in content and name.
@@ -160,8 +149,7 @@ impl Scene {
 
     /// What is in the file `name`.
     async fn content(&self, name: &'static str) -> Vec<u8> {
-        self.with(move |dir| async move { dir.open_file(name).await?.read_at(0, 1 << 20).await })
-            .await
+        self.with(move |dir| async move { dir.open_file(name).await?.read_at(0, 1 << 20).await }).await
     }
 
     async fn names(&self) -> Vec<String> {
@@ -201,11 +189,7 @@ mod checks {
                 assert_eq!(file.len().await?, 7);
                 file.allocate(5).await?;
                 assert_eq!(file.len().await?, 7);
-                Ok((
-                    file.read_at(0, 100).await?,
-                    file.read_at(5, 1).await?,
-                    file.read_at(7, 1).await?,
-                ))
+                Ok((file.read_at(0, 100).await?, file.read_at(5, 1).await?, file.read_at(7, 1).await?))
             })
             .await;
         assert_eq!(read, (b"\0\0\0aXc\0".to_vec(), b"c".to_vec(), vec![]));
@@ -225,9 +209,7 @@ mod checks {
         scene.power_cycle().await;
         assert_eq!(scene.names().await, ["below", "f"]);
         assert_eq!(sectors(&scene.content("f").await), "aaa");
-        let below = scene
-            .with(|dir| async move { dir.sub("below").await?.list().await })
-            .await;
+        let below = scene.with(|dir| async move { dir.sub("below").await?.list().await }).await;
         assert_eq!(below, ["g"]);
     }
 
@@ -236,10 +218,7 @@ mod checks {
         scene.overwrite(1).await;
         scene.power_cycle().await;
         let found = scene.found().await;
-        assert!(
-            found.iter().any(|file| file == "o") && found.iter().any(|file| file == "n"),
-            "{found:?}"
-        );
+        assert!(found.iter().any(|file| file == "o") && found.iter().any(|file| file == "n"), "{found:?}");
     }
 
     pub async fn an_unsynced_write_tears_between_sectors(scene: Scene) {
@@ -247,12 +226,7 @@ mod checks {
         scene.overwrite(4).await;
         scene.power_cycle().await;
         let found = scene.found().await;
-        assert!(
-            found
-                .iter()
-                .any(|file| file.contains("no") && file.contains("on")),
-            "{found:?}"
-        );
+        assert!(found.iter().any(|file| file.contains("no") && file.contains("on")), "{found:?}");
     }
 
     pub async fn unsynced_writes_survive_out_of_order(scene: Scene) {
@@ -260,8 +234,7 @@ mod checks {
         scene
             .each(|file| async move {
                 for sector in 0..4 {
-                    file.write_at(sector * SECTOR as u64, filled(b'n', 1))
-                        .await?;
+                    file.write_at(sector * SECTOR as u64, filled(b'n', 1)).await?;
                 }
                 Ok(())
             })
@@ -287,10 +260,7 @@ mod checks {
             for i in 0..FILES {
                 let file = dir.open_file(&i.to_string()).await?;
                 file.write_at(0, filled(b'n', 4)).await?;
-                syncs.push(rt::task::spawn(
-                    "sync",
-                    async move { file.sync_data().await },
-                ));
+                syncs.push(rt::task::spawn("sync", async move { file.sync_data().await }));
             }
             for sync in syncs {
                 sync.await.expect("nothing aborts it")?;
@@ -302,18 +272,11 @@ mod checks {
         assert!(!syncing.is_finished());
         scene.power_cycle().await;
         let found = scene.found().await;
-        assert!(
-            found
-                .iter()
-                .any(|file| file.contains("no") && file.contains("on")),
-            "{found:?}"
-        );
+        assert!(found.iter().any(|file| file.contains("no") && file.contains("on")), "{found:?}");
     }
 
     pub async fn killing_a_process_keeps_what_it_wrote(scene: Scene) {
-        scene
-            .with(|dir| async move { dir.create("f").await?.write_at(0, "abc").await })
-            .await;
+        scene.with(|dir| async move { dir.create("f").await?.write_at(0, "abc").await }).await;
         scene.kill();
         assert_eq!(scene.content("f").await, b"abc");
     }
@@ -351,18 +314,11 @@ mod checks {
                 })
                 .await;
             scene.power_cycle().await;
-            let found = scene
-                .with(move |dir| async move { dir.sub(&name).await?.list().await })
-                .await;
+            let found = scene.with(move |dir| async move { dir.sub(&name).await?.list().await }).await;
             assert_eq!(found, all[..found.len()]);
             lengths.push(found.len());
         }
-        assert!(
-            lengths
-                .iter()
-                .any(|&length| 0 < length && length < all.len()),
-            "{lengths:?}"
-        );
+        assert!(lengths.iter().any(|&length| 0 < length && length < all.len()), "{lengths:?}");
     }
 
     pub async fn a_rename_is_found_done_or_not_done(scene: Scene) {
@@ -384,10 +340,7 @@ mod checks {
             let content = scene.content("name").await;
             match names.len() {
                 2 => assert_eq!(content, b"old content"),
-                _ => assert_eq!(
-                    (&names[..], &content[..]),
-                    (&["name".to_owned()][..], &b"new content"[..])
-                ),
+                _ => assert_eq!((&names[..], &content[..]), (&["name".to_owned()][..], &b"new content"[..])),
             }
             found.push(names.len());
             scene.clear().await;
@@ -396,10 +349,7 @@ mod checks {
     }
 
     pub async fn a_failed_sync_of_a_directory_leaves_its_changes_to_the_next(scene: Scene) {
-        scene.faults(DiskFaults {
-            sync_error_permille: 1000,
-            ..DiskFaults::default()
-        });
+        scene.faults(DiskFaults { sync_error_permille: 1000, ..DiskFaults::default() });
         let failed = scene
             .with(|dir| async move {
                 dir.create("f").await?;
@@ -436,23 +386,12 @@ mod checks {
     }
 
     pub async fn faulty_operations_fail(scene: Scene) {
-        scene
-            .with(|dir| async move { dir.create("f").await.map(drop) })
-            .await;
+        scene.with(|dir| async move { dir.create("f").await.map(drop) }).await;
         let all = 1000;
         for faults in [
-            DiskFaults {
-                write_error_permille: all,
-                ..DiskFaults::default()
-            },
-            DiskFaults {
-                sync_error_permille: all,
-                ..DiskFaults::default()
-            },
-            DiskFaults {
-                read_error_permille: all,
-                ..DiskFaults::default()
-            },
+            DiskFaults { write_error_permille: all, ..DiskFaults::default() },
+            DiskFaults { sync_error_permille: all, ..DiskFaults::default() },
+            DiskFaults { read_error_permille: all, ..DiskFaults::default() },
         ] {
             scene.faults(faults);
             let failed = scene
@@ -465,28 +404,13 @@ mod checks {
                     ])
                 })
                 .await;
-            let expected = [
-                faults.write_error_permille,
-                faults.sync_error_permille,
-                faults.read_error_permille,
-            ]
-            .map(|n| n == all);
+            let expected =
+                [faults.write_error_permille, faults.sync_error_permille, faults.read_error_permille].map(|n| n == all);
             assert_eq!(failed, expected);
             scene.heal();
-            scene
-                .with(|dir| async move {
-                    if dir.exists("g").await? {
-                        dir.remove("g").await
-                    } else {
-                        Ok(())
-                    }
-                })
-                .await;
+            scene.with(|dir| async move { if dir.exists("g").await? { dir.remove("g").await } else { Ok(()) } }).await;
         }
-        scene.faults(DiskFaults {
-            write_error_permille: 300,
-            ..DiskFaults::default()
-        });
+        scene.faults(DiskFaults { write_error_permille: 300, ..DiskFaults::default() });
         let failures = scene
             .with(|dir| async move {
                 let file = dir.open_file("f").await?;
@@ -502,10 +426,7 @@ mod checks {
 
     pub async fn a_failed_write_may_have_written_its_first_sectors(scene: Scene) {
         scene.files(4).await;
-        scene.faults(DiskFaults {
-            write_error_permille: 1000,
-            ..DiskFaults::default()
-        });
+        scene.faults(DiskFaults { write_error_permille: 1000, ..DiskFaults::default() });
         scene
             .each(|file| async move {
                 assert!(file.write_at(0, filled(b'n', 4)).await.is_err());
@@ -517,22 +438,12 @@ mod checks {
         for expected in ["oooo", "nooo", "nnnn"] {
             assert!(found.iter().any(|file| file == expected), "{found:?}");
         }
-        assert!(
-            found
-                .iter()
-                .all(|file| !file.contains("on") && !file.contains('?')),
-            "{found:?}"
-        );
+        assert!(found.iter().all(|file| !file.contains("on") && !file.contains('?')), "{found:?}");
     }
 
     pub async fn a_full_disk_refuses_what_needs_space(scene: Scene) {
-        scene
-            .with(|dir| async move { dir.create("f").await?.write_at(0, "abc").await })
-            .await;
-        scene.faults(DiskFaults {
-            full: true,
-            ..DiskFaults::default()
-        });
+        scene.with(|dir| async move { dir.create("f").await?.write_at(0, "abc").await }).await;
+        scene.faults(DiskFaults { full: true, ..DiskFaults::default() });
         let kinds = scene
             .with(|dir| async move {
                 let file = dir.open_file("f").await?;
@@ -547,19 +458,12 @@ mod checks {
             .await;
         assert_eq!(kinds, [Some(ErrorKind::StorageFull); 5]);
         scene.heal();
-        scene
-            .with(|dir| async move { dir.open_file("f").await?.write_at(2, "xx").await })
-            .await;
+        scene.with(|dir| async move { dir.open_file("f").await?.write_at(2, "xx").await }).await;
     }
 
     pub async fn a_full_disk_serves_what_needs_no_space(scene: Scene) {
-        scene
-            .with(|dir| async move { dir.create("f").await?.write_at(0, "abc").await })
-            .await;
-        scene.faults(DiskFaults {
-            full: true,
-            ..DiskFaults::default()
-        });
+        scene.with(|dir| async move { dir.create("f").await?.write_at(0, "abc").await }).await;
+        scene.faults(DiskFaults { full: true, ..DiskFaults::default() });
         scene
             .with(|dir| async move {
                 let file = dir.open_file("f").await?;
@@ -584,10 +488,7 @@ mod checks {
                     dir.create(name).await?.allocate(half).await?;
                 }
                 let file = dir.open_file("b").await?;
-                assert_eq!(
-                    kind(file.write_at(half, "x").await),
-                    Some(ErrorKind::StorageFull)
-                );
+                assert_eq!(kind(file.write_at(half, "x").await), Some(ErrorKind::StorageFull));
                 dir.remove("a").await?;
                 file.write_at(half, "x").await?;
                 file.sync_data().await?;
@@ -599,10 +500,7 @@ mod checks {
         scene
             .with(move |dir| async move {
                 let file = dir.create("c").await?;
-                assert_eq!(
-                    kind(file.allocate(half).await),
-                    Some(ErrorKind::StorageFull)
-                );
+                assert_eq!(kind(file.allocate(half).await), Some(ErrorKind::StorageFull));
                 file.allocate(half - 1).await
             })
             .await;
@@ -618,10 +516,7 @@ mod checks {
         let operations = move || {
             let operation = |work: Pin<Box<dyn Future<Output = bool> + Send>>| work;
             let (dir, file) = (dir.clone(), file.clone());
-            let ((d1, d2, d3), (f1, f2, f3)) = (
-                (dir.clone(), dir.clone(), dir),
-                (file.clone(), file.clone(), file),
-            );
+            let ((d1, d2, d3), (f1, f2, f3)) = ((dir.clone(), dir.clone(), dir), (file.clone(), file.clone(), file));
             [
                 operation(Box::pin(async move { f1.write_at(0, "x").await.is_ok() })),
                 operation(Box::pin(async move { f2.sync_data().await.is_ok() })),
@@ -635,21 +530,14 @@ mod checks {
         let before = operations().into_iter().nth(1).expect("the sync");
         let caught = scene.world.spawn_on(scene.a, "sync", before);
         scene.sleep(Duration::from_micros(100)).await;
-        scene.faults(DiskFaults {
-            stalled: true,
-            ..DiskFaults::default()
-        });
-        let waiting =
-            operations().map(|operation| scene.world.spawn_on(scene.a, "operation", operation));
+        scene.faults(DiskFaults { stalled: true, ..DiskFaults::default() });
+        let waiting = operations().map(|operation| scene.world.spawn_on(scene.a, "operation", operation));
         scene.sleep(s(100)).await;
         assert!(!caught.is_finished() && waiting.iter().all(|operation| !operation.is_finished()));
         scene.heal();
         for operation in waiting.into_iter().chain([caught]) {
             let done = timeout(ms(5), operation).await;
-            assert!(
-                done.expect("it goes on at once")
-                    .expect("nothing aborts it")
-            );
+            assert!(done.expect("it goes on at once").expect("nothing aborts it"));
         }
     }
 
@@ -672,10 +560,7 @@ mod checks {
         let file = scene.with(|dir| async move { dir.create("f").await }).await;
         let (_, healthy) = scene.time(file.write_at(0, "x")).await;
         assert!(about(healthy, Duration::ZERO), "{healthy:?}");
-        scene.faults(DiskFaults {
-            slow: 1000,
-            ..DiskFaults::default()
-        });
+        scene.faults(DiskFaults { slow: 1000, ..DiskFaults::default() });
         let (_, write) = scene.time(file.write_at(0, "x")).await;
         assert!(about(write, ms(10)), "{write:?}");
         let (_, sync) = scene.time(file.sync_data()).await;
@@ -699,23 +584,15 @@ mod checks {
     }
 
     pub async fn locks_end_with_the_process_that_holds_them(scene: Scene) {
-        let lock = scene
-            .with(|dir| async move { dir.lock("LOCK").await })
-            .await;
+        let lock = scene.with(|dir| async move { dir.lock("LOCK").await }).await;
         scene.kill();
-        let next = scene
-            .with(|dir| async move { dir.lock("LOCK").await })
-            .await;
+        let next = scene.with(|dir| async move { dir.lock("LOCK").await }).await;
         // The end of a lock of a dead process is no news.
         drop(lock);
-        let taken = scene
-            .with(|dir| async move { Ok(kind(dir.lock("LOCK").await)) })
-            .await;
+        let taken = scene.with(|dir| async move { Ok(kind(dir.lock("LOCK").await)) }).await;
         assert_eq!(taken, Some(ErrorKind::WouldBlock));
         scene.power_cycle().await;
-        scene
-            .with(|dir| async move { dir.lock("LOCK").await.map(drop) })
-            .await;
+        scene.with(|dir| async move { dir.lock("LOCK").await.map(drop) }).await;
         drop(next);
     }
 
@@ -747,13 +624,8 @@ mod checks {
     }
 
     pub async fn each_host_has_a_disk_of_its_own(scene: Scene) {
-        scene
-            .with(|dir| async move { dir.create("f").await.map(drop) })
-            .await;
-        let other = scene
-            .on(scene.b, async { Dir::open("/data").await?.list().await })
-            .await
-            .unwrap();
+        scene.with(|dir| async move { dir.create("f").await.map(drop) }).await;
+        let other = scene.on(scene.b, async { Dir::open("/data").await?.list().await }).await.unwrap();
         assert!(other.is_empty(), "{other:?}");
     }
 
@@ -762,9 +634,7 @@ mod checks {
             .with(|dir| async move {
                 dir.create("f").await?;
                 dir.sub("d").await?;
-                assert!(
-                    dir.exists("f").await? && dir.exists("d").await? && !dir.exists("g").await?
-                );
+                assert!(dir.exists("f").await? && dir.exists("d").await? && !dir.exists("g").await?);
                 let kinds = [
                     kind(dir.create("f").await),
                     kind(dir.open_file("g").await),
@@ -818,8 +688,7 @@ impl Scene {
 
     /// Writes sectors full of 'n' over each file, with one write and without a sync.
     async fn overwrite(&self, sectors: usize) {
-        self.each(move |file| async move { file.write_at(0, filled(b'n', sectors)).await })
-            .await;
+        self.each(move |file| async move { file.write_at(0, filled(b'n', sectors)).await }).await;
     }
 
     /// A file of three sectors, of which the first was overwritten when a sync failed.
@@ -831,10 +700,7 @@ impl Scene {
             dir.sync().await
         })
         .await;
-        self.faults(DiskFaults {
-            sync_error_permille: 1000,
-            ..DiskFaults::default()
-        });
+        self.faults(DiskFaults { sync_error_permille: 1000, ..DiskFaults::default() });
         self.with(|dir| async move {
             let file = dir.open_file("f").await?;
             file.write_at(0, filled(b'n', 1)).await?;

@@ -1,8 +1,5 @@
 //! The real disk: what the simulated one shows of it, as far as a test can see without cutting power.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says what went wrong by failing where it stands"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing where it stands")]
 
 use rt::disk::{Dir, File};
 use std::io::{self, ErrorKind};
@@ -12,11 +9,7 @@ fn with<T, Fut>(work: impl FnOnce(Dir) -> Fut) -> T
 where
     Fut: Future<Output = io::Result<T>>,
 {
-    let name = format!(
-        "{}/disk-{:016x}",
-        env!("CARGO_TARGET_TMPDIR"),
-        rt::random::stream("test").next_u64()
-    );
+    let name = format!("{}/disk-{:016x}", env!("CARGO_TARGET_TMPDIR"), rt::random::stream("test").next_u64());
     let result = rt::task::block_on(async { work(Dir::open(&format!("{name}/a/b")).await?).await });
     std::fs::remove_dir_all(name).unwrap();
     result.unwrap()
@@ -70,10 +63,7 @@ fn names_are_plain_and_there_once() {
         assert_eq!(kind(dir.open_file("g").await), Some(ErrorKind::NotFound));
         assert_eq!(kind(dir.remove("g").await), Some(ErrorKind::NotFound));
         assert_eq!(kind(dir.sub("f").await), Some(ErrorKind::AlreadyExists));
-        assert_eq!(
-            kind(dir.create("../f").await),
-            Some(ErrorKind::InvalidInput)
-        );
+        assert_eq!(kind(dir.create("../f").await), Some(ErrorKind::InvalidInput));
         assert_eq!(dir.list().await?, ["d", "f"]);
         dir.rename("f", "g").await?;
         dir.remove("g").await?;

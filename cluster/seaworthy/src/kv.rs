@@ -93,7 +93,12 @@ async fn status(client: &Client, endpoints: &[String]) -> Result<()> {
                 };
                 say(&format!(
                     "{endpoint}  member {}  {role}  term {}  applied {}  revision {}  compacted {}  {} bytes",
-                    header.member, header.term, status.applied, header.revision, status.compacted_revision, status.bytes
+                    header.member,
+                    header.term,
+                    status.applied,
+                    header.revision,
+                    status.compacted_revision,
+                    status.bytes
                 ))?;
             }
             Err(error) => {

@@ -73,11 +73,7 @@ fn parse_one(argument: &str, position: u64) -> Result<Named, String> {
     if name.is_empty() || client.contains(',') {
         return Err(form());
     }
-    Ok(Named {
-        id,
-        name: name.to_owned(),
-        address: MemberAddress { peer: peer.to_owned(), client: client.to_owned() },
-    })
+    Ok(Named { id, name: name.to_owned(), address: MemberAddress { peer: peer.to_owned(), client: client.to_owned() } })
 }
 
 #[cfg(test)]
@@ -115,10 +111,7 @@ mod tests {
         assert_eq!(check(&["s1=a:1,a:2"]), "--name s2 is none of the members: s1");
         assert_eq!(check(&["s2=b:1"]), "--member s2=b:1 is not of the form [ID:]NAME=HOST:PORT,HOST:PORT");
         assert_eq!(check(&["s2"]), "--member s2 is not of the form [ID:]NAME=HOST:PORT,HOST:PORT");
-        assert_eq!(
-            check(&["x:s2=b:1,b:2"]),
-            "--member x:s2=b:1,b:2 is not of the form [ID:]NAME=HOST:PORT,HOST:PORT"
-        );
+        assert_eq!(check(&["x:s2=b:1,b:2"]), "--member x:s2=b:1,b:2 is not of the form [ID:]NAME=HOST:PORT,HOST:PORT");
         assert_eq!(
             check(&["1:s1=a:1,a:2", "s2=b:1,b:2"]),
             "some --member arguments begin with an id and some do not; number all or none"

@@ -34,17 +34,13 @@ pub struct DataDir {
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// Another process holds the lock.
-    #[error(
-        "{path} is in use by another process. Stop that one, or give this member a directory of its own"
-    )]
+    #[error("{path} is in use by another process. Stop that one, or give this member a directory of its own")]
     InUse {
         /// The directory.
         path: String,
     },
     /// It was written in another format.
-    #[error(
-        "{path} has format {found}, but this program knows only {FORMAT}. Run the version that wrote it"
-    )]
+    #[error("{path} has format {found}, but this program knows only {FORMAT}. Run the version that wrote it")]
     Format {
         /// The directory.
         path: String,
@@ -52,9 +48,7 @@ pub enum DataDirError {
         found: String,
     },
     /// It belongs to another member.
-    #[error(
-        "{path} belongs to {found}, not to {expected}. Give this member a directory of its own"
-    )]
+    #[error("{path} belongs to {found}, not to {expected}. Give this member a directory of its own")]
     Foreign {
         /// The directory.
         path: String,
@@ -64,9 +58,7 @@ pub enum DataDirError {
         expected: Identity,
     },
     /// It is not empty and not a member's.
-    #[error(
-        "{path} holds {found:?} and is no member's directory. Name an empty one, or one that does not exist yet"
-    )]
+    #[error("{path} holds {found:?} and is no member's directory. Name an empty one, or one that does not exist yet")]
     NotOurs {
         /// The directory.
         path: String,
@@ -101,23 +93,16 @@ impl DataDir {
     /// # Errors
     /// [`DataDirError`], whose text says what to do.
     pub async fn open(path: &str, identity: Identity, name: &str) -> Result<DataDir, DataDirError> {
-        let io = |source| DataDirError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let io = |source| DataDirError::Io { path: path.to_owned(), source };
         let dir = Dir::open(path).await.map_err(io)?;
         // Before the lock, which may create a file; and once more under it.
         check(&dir, identity).await?;
         let lock = dir.lock(LOCK).await.map_err(|source| match source.kind() {
-            ErrorKind::WouldBlock => DataDirError::InUse {
-                path: path.to_owned(),
-            },
+            ErrorKind::WouldBlock => DataDirError::InUse { path: path.to_owned() },
             _ => io(source),
         })?;
         if check(&dir, identity).await? == Found::New {
-            write_version(&dir, &version_text(identity, name))
-                .await
-                .map_err(io)?;
+            write_version(&dir, &version_text(identity, name)).await.map_err(io)?;
         }
         // Whatever name an earlier process saw may have been in the cache alone.
         dir.sync().await.map_err(io)?;
@@ -138,32 +123,19 @@ enum Found {
 
 async fn check(dir: &Dir, identity: Identity) -> Result<Found, DataDirError> {
     let path = || dir.path().to_owned();
-    let io = |source| DataDirError::Io {
-        path: path(),
-        source,
-    };
+    let io = |source| DataDirError::Io { path: path(), source };
     let names = dir.list().await.map_err(io)?;
     if names.iter().any(|name| name == VERSION) {
         let file = dir.open_file(VERSION).await.map_err(io)?;
         let bytes = file.read_at(0, MAX_VERSION_BYTES).await.map_err(io)?;
         let found = parse_version(&path(), &bytes)?;
         if found != identity {
-            return Err(DataDirError::Foreign {
-                path: path(),
-                found,
-                expected: identity,
-            });
+            return Err(DataDirError::Foreign { path: path(), found, expected: identity });
         }
         return Ok(Found::Ours);
     }
-    match names
-        .into_iter()
-        .find(|name| !OF_A_NEW_DIRECTORY.contains(&name.as_str()))
-    {
-        Some(found) => Err(DataDirError::NotOurs {
-            path: path(),
-            found,
-        }),
+    match names.into_iter().find(|name| !OF_A_NEW_DIRECTORY.contains(&name.as_str())) {
+        Some(found) => Err(DataDirError::NotOurs { path: path(), found }),
         None => Ok(Found::New),
     }
 }
@@ -171,17 +143,11 @@ async fn check(dir: &Dir, identity: Identity) -> Result<Found, DataDirError> {
 fn version_text(identity: Identity, name: &str) -> String {
     // The name is for people, on a line of its own.
     let name: String = name.chars().filter(|c| !c.is_control()).collect();
-    format!(
-        "format {FORMAT}\ncluster {:016x}\nmember {}\nname {name}\n",
-        identity.cluster, identity.member
-    )
+    format!("format {FORMAT}\ncluster {:016x}\nmember {}\nname {name}\n", identity.cluster, identity.member)
 }
 
 fn parse_version(path: &str, bytes: &[u8]) -> Result<Identity, DataDirError> {
-    let damaged = |what: &str| DataDirError::Damaged {
-        path: path.to_owned(),
-        what: what.to_owned(),
-    };
+    let damaged = |what: &str| DataDirError::Damaged { path: path.to_owned(), what: what.to_owned() };
     let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is no text"))?;
     let value = |key: &str| {
         text.lines()
@@ -190,19 +156,12 @@ fn parse_version(path: &str, bytes: &[u8]) -> Result<Identity, DataDirError> {
     };
     let format = value("format")?;
     if format != FORMAT.to_string() {
-        return Err(DataDirError::Format {
-            path: path.to_owned(),
-            found: format.to_owned(),
-        });
+        return Err(DataDirError::Format { path: path.to_owned(), found: format.to_owned() });
     }
     let number = |key: &str, radix| {
-        u64::from_str_radix(value(key)?, radix)
-            .map_err(|_| damaged(&format!("what follows {key:?} is no number")))
+        u64::from_str_radix(value(key)?, radix).map_err(|_| damaged(&format!("what follows {key:?} is no number")))
     };
-    Ok(Identity {
-        cluster: number("cluster", 16)?,
-        member: number("member", 10)?,
-    })
+    Ok(Identity { cluster: number("cluster", 16)?, member: number("member", 10)? })
 }
 
 async fn write_version(dir: &Dir, text: &str) -> io::Result<()> {

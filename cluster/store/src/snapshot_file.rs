@@ -60,9 +60,7 @@ pub enum SnapshotError {
         what: String,
     },
     /// It was written in another format. Nothing was changed.
-    #[error(
-        "{file}: its format is {found}, but this program knows only {FORMAT}. Run the version that wrote it"
-    )]
+    #[error("{file}: its format is {found}, but this program knows only {FORMAT}. Run the version that wrote it")]
     Version {
         /// Path of the file.
         file: String,
@@ -82,9 +80,7 @@ pub enum SnapshotError {
 impl From<SnapshotError> for io::Error {
     fn from(error: SnapshotError) -> io::Error {
         let kind = match &error {
-            SnapshotError::Corrupt { .. } | SnapshotError::Version { .. } => {
-                io::ErrorKind::InvalidData
-            }
+            SnapshotError::Corrupt { .. } | SnapshotError::Version { .. } => io::ErrorKind::InvalidData,
             SnapshotError::Io { source, .. } => source.kind(),
         };
         io::Error::new(kind, error)
@@ -98,21 +94,13 @@ impl SnapshotDir {
     /// [`SnapshotError::Io`].
     pub async fn open(dir: Dir) -> Result<SnapshotDir, SnapshotError> {
         let cleaned = async {
-            for name in dir
-                .list()
-                .await?
-                .iter()
-                .filter(|name| name.starts_with(UNFINISHED))
-            {
+            for name in dir.list().await?.iter().filter(|name| name.starts_with(UNFINISHED)) {
                 remove_if_there(&dir, name).await?;
             }
             dir.sync().await
         };
         cleaned.await.map_err(io_error(&dir, "snap-*"))?;
-        Ok(SnapshotDir {
-            dir,
-            saving: Mutex::new(0),
-        })
+        Ok(SnapshotDir { dir, saving: Mutex::new(0) })
     }
 
     /// Saves `data` as the snapshot that `meta` describes and then removes older ones. It is durable when this returns.
@@ -149,56 +137,30 @@ impl SnapshotDir {
     pub async fn load_newest(&self) -> Result<Option<(SnapshotMeta, Bytes)>, SnapshotError> {
         // A newer one must not take the place of the one that is being read.
         let _one_at_a_time = self.saving.lock().await;
-        let newest = self
-            .indexes()
-            .await
-            .map_err(io_error(&self.dir, "snap-*"))?
-            .pop();
+        let newest = self.indexes().await.map_err(io_error(&self.dir, "snap-*"))?.pop();
         let Some(index) = newest else { return Ok(None) };
         let name = name(index);
-        let file = self
-            .dir
-            .open_file(&name)
-            .await
-            .map_err(io_error(&self.dir, &name))?;
-        let loaded = load(&file)
-            .await
-            .map_err(|damage| damage.of_file(&self.dir, &name))?;
+        let file = self.dir.open_file(&name).await.map_err(io_error(&self.dir, &name))?;
+        let loaded = load(&file).await.map_err(|damage| damage.of_file(&self.dir, &name))?;
         if loaded.0.index != index {
-            return Err(
-                Damage::Corrupt("its name is not that of the snapshot in it")
-                    .of_file(&self.dir, &name),
-            );
+            return Err(Damage::Corrupt("its name is not that of the snapshot in it").of_file(&self.dir, &name));
         }
         Ok(Some(loaded))
     }
 
     /// In order.
     async fn indexes(&self) -> io::Result<Vec<u64>> {
-        Ok(self
-            .dir
-            .list()
-            .await?
-            .iter()
-            .filter_map(|name| index(name))
-            .collect())
+        Ok(self.dir.list().await?.iter().filter_map(|name| index(name)).collect())
     }
 
-    async fn write(
-        &self,
-        unfinished: &str,
-        name: &str,
-        meta: &SnapshotMeta,
-        data: &[u8],
-    ) -> io::Result<()> {
+    async fn write(&self, unfinished: &str, name: &str, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
         let file = self.dir.create(unfinished).await?;
         let (head, salt) = encode_head(meta, data.len());
         let mut offset = head.len() as u64;
         file.write_at(0, head).await?;
         let mut blocks = data.chunks(BLOCK_BYTES).enumerate().peekable();
         while blocks.peek().is_some() {
-            let mut out =
-                BytesMut::with_capacity(BLOCKS_AT_ONCE.min(blocks.len()) * (BLOCK_BYTES + 4));
+            let mut out = BytesMut::with_capacity(BLOCKS_AT_ONCE.min(blocks.len()) * (BLOCK_BYTES + 4));
             for (number, block) in blocks.by_ref().take(BLOCKS_AT_ONCE) {
                 out.put_u32_le(block_crc(salt, number, block));
                 out.put_slice(block);
@@ -240,10 +202,7 @@ impl Damage {
     fn of_file(self, dir: &Dir, name: &str) -> SnapshotError {
         let file = format!("{}/{name}", dir.path());
         match self {
-            Damage::Corrupt(what) => SnapshotError::Corrupt {
-                file,
-                what: what.to_owned(),
-            },
+            Damage::Corrupt(what) => SnapshotError::Corrupt { file, what: what.to_owned() },
             Damage::Version(found) => SnapshotError::Version { file, found },
             Damage::Io(source) => SnapshotError::Io { file, source },
         }
@@ -292,19 +251,11 @@ fn decode_head(bytes: &[u8]) -> Result<Head, Damage> {
     if meta_bytes > MAX_META_BYTES {
         return Err(Damage::Corrupt("its head makes no sense"));
     }
-    Ok(Head {
-        meta_bytes,
-        data_bytes: high << 32 | low,
-        meta_crc: u32_at(head, 24),
-        salt,
-    })
+    Ok(Head { meta_bytes, data_bytes: high << 32 | low, meta_crc: u32_at(head, 24), salt })
 }
 
 fn block_crc(salt: u32, number: usize, block: &[u8]) -> u32 {
-    crc32c::crc32c_append(
-        crc32c::crc32c_append(salt, &(number as u64).to_le_bytes()),
-        block,
-    )
+    crc32c::crc32c_append(crc32c::crc32c_append(salt, &(number as u64).to_le_bytes()), block)
 }
 
 fn encode_foot(salt: u32, data_bytes: usize) -> Bytes {
@@ -323,16 +274,12 @@ async fn load(file: &File) -> Result<(SnapshotMeta, Bytes), Damage> {
     if crc32c::crc32c(&meta) != head.meta_crc {
         return Err(Damage::Corrupt("the checksum of its meta is wrong"));
     }
-    let meta =
-        postcard::from_bytes(&meta).map_err(|_| Damage::Corrupt("its meta makes no sense"))?;
+    let meta = postcard::from_bytes(&meta).map_err(|_| Damage::Corrupt("its meta makes no sense"))?;
     let mut offset = (HEAD_BYTES + head.meta_bytes) as u64;
     let file_bytes = file.len().await.map_err(Damage::Io)?;
     let block_heads = head.data_bytes.div_ceil(BLOCK_BYTES as u64) * 4;
     let expected = offset + FOOT_BYTES as u64;
-    if file_bytes
-        .checked_sub(expected)
-        .is_none_or(|rest| rest != head.data_bytes + block_heads)
-    {
+    if file_bytes.checked_sub(expected).is_none_or(|rest| rest != head.data_bytes + block_heads) {
         return Err(Damage::Corrupt("its size is not what its head says"));
     }
     let mut data = BytesMut::with_capacity(head.data_bytes as usize);
@@ -359,11 +306,7 @@ async fn load(file: &File) -> Result<(SnapshotMeta, Bytes), Damage> {
 
 async fn read(file: &File, offset: u64, len: usize) -> Result<Vec<u8>, Damage> {
     let bytes = file.read_at(offset, len).await.map_err(Damage::Io)?;
-    if bytes.len() == len {
-        Ok(bytes)
-    } else {
-        Err(Damage::Corrupt("it ends too early"))
-    }
+    if bytes.len() == len { Ok(bytes) } else { Err(Damage::Corrupt("it ends too early")) }
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

@@ -1,27 +1,17 @@
 //! A member's directory on a real disk: whose it is, and that it is used once.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says what went wrong by failing where it stands"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing where it stands")]
 
 use rt::disk::Dir;
 use std::io;
 use store::data_dir::{DataDir, DataDirError};
 use store::wal::Identity;
 
-const OURS: Identity = Identity {
-    cluster: 0xabc,
-    member: 2,
-};
+const OURS: Identity = Identity { cluster: 0xabc, member: 2 };
 const OURS_TEXT: &str = "format 1\ncluster 0000000000000abc\nmember 2\nname s2x\n";
 
 /// A path where nothing is, removed after `test`.
 fn with_path<T>(test: impl FnOnce(&str) -> T) -> T {
-    let path = format!(
-        "{}/data-{:016x}",
-        env!("CARGO_TARGET_TMPDIR"),
-        rt::random::stream("test").next_u64()
-    );
+    let path = format!("{}/data-{:016x}", env!("CARGO_TARGET_TMPDIR"), rt::random::stream("test").next_u64());
     let result = test(&path);
     std::fs::remove_dir_all(path).unwrap();
     result
@@ -30,10 +20,7 @@ fn with_path<T>(test: impl FnOnce(&str) -> T) -> T {
 async fn fill(path: &str, files: &[(&str, &str)]) -> io::Result<()> {
     let dir = Dir::open(path).await?;
     for (name, content) in files {
-        dir.create(name)
-            .await?
-            .write_at(0, content.as_bytes().to_vec())
-            .await?;
+        dir.create(name).await?.write_at(0, content.as_bytes().to_vec()).await?;
     }
     Ok(())
 }
@@ -54,19 +41,14 @@ fn open(files: &[(&str, &str)]) -> (Result<(), String>, Vec<(String, String)>) {
         rt::task::block_on(async {
             fill(path, files).await.unwrap();
             let opened = DataDir::open(path, OURS, "s2\nx").await;
-            let result = opened
-                .map(drop)
-                .map_err(|error| error.to_string().replace(path, "D"));
+            let result = opened.map(drop).map_err(|error| error.to_string().replace(path, "D"));
             (result, content(path).await.unwrap())
         })
     })
 }
 
 fn owned(files: &[(&str, &str)]) -> Vec<(String, String)> {
-    files
-        .iter()
-        .map(|(name, content)| (name.to_string(), content.to_string()))
-        .collect()
+    files.iter().map(|(name, content)| (name.to_string(), content.to_string())).collect()
 }
 
 #[test]
@@ -87,10 +69,7 @@ fn what_is_refused_is_left_as_it_was() {
             "D has format 2, but this program knows only 1. Run the version that wrote it",
         ),
         (
-            &[(
-                "VERSION",
-                "format 1\ncluster 0000000000000abc\nmember 3\nname x\n",
-            )],
+            &[("VERSION", "format 1\ncluster 0000000000000abc\nmember 3\nname x\n")],
             "D belongs to member 3 of cluster 0000000000000abc, not to member 2 of cluster 0000000000000abc. Give this \
              member a directory of its own",
         ),
@@ -122,10 +101,7 @@ fn a_directory_in_use_is_refused_until_it_is_closed() {
         rt::task::block_on(async {
             let first = DataDir::open(path, OURS, "s2").await.unwrap();
             let second = DataDir::open(path, OURS, "s2").await;
-            assert!(
-                matches!(second, Err(DataDirError::InUse { .. })),
-                "{second:?}"
-            );
+            assert!(matches!(second, Err(DataDirError::InUse { .. })), "{second:?}");
             drop(first);
             DataDir::open(path, OURS, "s2").await.unwrap();
         });

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use store::server::{Member, MemberAddress, MemberConfig, StartError, StopReason};
 use store::{
-    Client, ClientConfig, LeaseGrantRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest, WatchRequest, WatchResponse,
+    Client, ClientConfig, LeaseGrantRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest, WatchRequest,
+    WatchResponse,
 };
 
 /// A directory of its own, removed at the end.

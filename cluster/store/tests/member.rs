@@ -9,9 +9,9 @@ use rt::time::{Instant, sleep, timeout};
 use std::future::Future;
 use store::server::StopReason;
 use store::{
-    ClientError, Compare, CompareResult, CompareTarget, CompactRequest, DeleteRangeRequest, LeaseGrantRequest,
-    LeaseKeepAliveRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, RefusedKind, RequestOp,
-    TxnRequest, WatchRequest, WatchResponse,
+    ClientError, CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, LeaseGrantRequest,
+    LeaseKeepAliveRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, RefusedKind,
+    RequestOp, TxnRequest, WatchRequest, WatchResponse,
 };
 
 fn check<Fut: Future<Output = ()> + Send + 'static>(scene: fn(Cluster) -> Fut) {
@@ -47,7 +47,8 @@ fn every_member_answers_every_request() {
                 target: CompareTarget::Value(text("old")),
                 result: CompareResult::Equal,
             };
-            let success = vec![RequestOp::Put(PutRequest { key: text(&key), value: text("new"), ..PutRequest::default() })];
+            let success =
+                vec![RequestOp::Put(PutRequest { key: text(&key), value: text("new"), ..PutRequest::default() })];
             let txn = TxnRequest { compare: vec![compare], success, failure: Vec::new() };
             assert!(client.txn(txn.clone()).await.unwrap().succeeded);
             assert!(!client.txn(txn).await.unwrap().succeeded);
@@ -194,7 +195,9 @@ fn a_watch_overtaken_by_compaction_is_cancelled() {
         let cancelled = client.watch(request.clone()).next().await.unwrap();
         assert!(matches!(cancelled, WatchResponse::Canceled { compact_revision: 5, .. }), "{cancelled:?}");
         let mut watch = client.watch(WatchRequest { start_revision: 5, ..request });
-        let WatchResponse::Events { revision: 6, events, .. } = watch.next().await.unwrap() else { panic!("no events") };
+        let WatchResponse::Events { revision: 6, events, .. } = watch.next().await.unwrap() else {
+            panic!("no events")
+        };
         assert_eq!(events.len(), 2);
     });
 }
@@ -311,7 +314,9 @@ fn a_member_whose_disk_fails_stops_and_says_so() {
         let leader = cluster.leader().await;
         let client = cluster.client();
         put(&client, "a", "1").await;
-        cluster.world.set_disk(cluster.hosts[&leader], DiskFaults { sync_error_permille: 1000, ..DiskFaults::default() });
+        cluster
+            .world
+            .set_disk(cluster.hosts[&leader], DiskFaults { sync_error_permille: 1000, ..DiskFaults::default() });
         put(&client, "a", "2").await;
         let (stopped, reason) = cluster.until("stop", s(10), |cluster| cluster.stops().first().cloned()).await;
         assert_eq!(stopped, leader);
@@ -343,55 +348,65 @@ fn a_leader_whose_disk_stalls_gives_way() {
 
 #[test]
 fn the_quota_refuses_growth_and_lets_space_be_freed() {
-    with_cluster(1, |config| config.quota_bytes = 4_096, |cluster| async move {
-        cluster.leader().await;
-        let client = cluster.client();
-        let big = |key: &str| PutRequest { key: text(key), value: vec![b'x'; 1_000].into(), ..PutRequest::default() };
-        let mut puts = 0;
-        let refused = loop {
-            match client.put(big("a")).await {
-                Ok(_) => puts += 1,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!((puts, refused), (4, ClientError::Refused(RefusedKind::NoSpace)));
-        let revision = cluster.agree().await.revision;
-        client.compact(CompactRequest { revision }).await.unwrap();
-        cluster.agree().await;
-        client.put(big("a")).await.unwrap();
-    });
+    with_cluster(
+        1,
+        |config| config.quota_bytes = 4_096,
+        |cluster| async move {
+            cluster.leader().await;
+            let client = cluster.client();
+            let big =
+                |key: &str| PutRequest { key: text(key), value: vec![b'x'; 1_000].into(), ..PutRequest::default() };
+            let mut puts = 0;
+            let refused = loop {
+                match client.put(big("a")).await {
+                    Ok(_) => puts += 1,
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!((puts, refused), (4, ClientError::Refused(RefusedKind::NoSpace)));
+            let revision = cluster.agree().await.revision;
+            client.compact(CompactRequest { revision }).await.unwrap();
+            cluster.agree().await;
+            client.put(big("a")).await.unwrap();
+        },
+    );
 }
 
 #[test]
 fn a_full_disk_refuses_growth_and_recovers_by_itself() {
-    with_cluster(1, |_| {}, |cluster| async move {
-        cluster.leader().await;
-        let client = cluster.client();
-        let big = |n: u32| PutRequest { key: text("a"), value: vec![n as u8; 200_000].into(), ..PutRequest::default() };
-        let set_full = |full| {
-            for host in cluster.hosts.values() {
-                cluster.world.set_disk(*host, DiskFaults { full, ..DiskFaults::default() });
+    with_cluster(
+        1,
+        |_| {},
+        |cluster| async move {
+            cluster.leader().await;
+            let client = cluster.client();
+            let big =
+                |n: u32| PutRequest { key: text("a"), value: vec![n as u8; 200_000].into(), ..PutRequest::default() };
+            let set_full = |full| {
+                for host in cluster.hosts.values() {
+                    cluster.world.set_disk(*host, DiskFaults { full, ..DiskFaults::default() });
+                }
+            };
+            set_full(true);
+            let mut puts = 0;
+            let refused = loop {
+                match client.put(big(puts)).await {
+                    Ok(_) => puts += 1,
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(refused, ClientError::Refused(RefusedKind::NoSpace));
+            assert!((10..100).contains(&puts), "{puts}");
+            client.delete_range(DeleteRangeRequest { key: text("a"), ..DeleteRangeRequest::default() }).await.unwrap();
+            assert_eq!(get(&client, "a").await, None);
+            set_full(false);
+            sleep(s(2)).await;
+            for n in 0..60 {
+                client.put(big(n)).await.unwrap();
             }
-        };
-        set_full(true);
-        let mut puts = 0;
-        let refused = loop {
-            match client.put(big(puts)).await {
-                Ok(_) => puts += 1,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(refused, ClientError::Refused(RefusedKind::NoSpace));
-        assert!((10..100).contains(&puts), "{puts}");
-        client.delete_range(DeleteRangeRequest { key: text("a"), ..DeleteRangeRequest::default() }).await.unwrap();
-        assert_eq!(get(&client, "a").await, None);
-        set_full(false);
-        sleep(s(2)).await;
-        for n in 0..60 {
-            client.put(big(n)).await.unwrap();
-        }
-        cluster.agree().await;
-    });
+            cluster.agree().await;
+        },
+    );
 }
 
 #[test]

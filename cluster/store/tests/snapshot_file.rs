@@ -1,8 +1,5 @@
 //! Snapshot files on a real disk: what is loaded is what was saved, or an error.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says what went wrong by failing where it stands"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing where it stands")]
 
 use bytes::Bytes;
 use raft::SnapshotMeta;
@@ -11,21 +8,13 @@ use store::snapshot_file::{SnapshotDir, SnapshotError};
 
 /// Does `test` in an empty directory.
 fn with_dir<Fut: Future<Output = ()>>(test: impl FnOnce(Dir) -> Fut) {
-    let path = format!(
-        "{}/snap-{:016x}",
-        env!("CARGO_TARGET_TMPDIR"),
-        rt::random::stream("test").next_u64()
-    );
+    let path = format!("{}/snap-{:016x}", env!("CARGO_TARGET_TMPDIR"), rt::random::stream("test").next_u64());
     rt::task::block_on(async { test(Dir::open(&path).await.unwrap()).await });
     std::fs::remove_dir_all(path).unwrap();
 }
 
 fn meta(index: u64) -> SnapshotMeta {
-    SnapshotMeta {
-        index,
-        term: 7,
-        voters: vec![1, 2, 3],
-    }
+    SnapshotMeta { index, term: 7, voters: vec![1, 2, 3] }
 }
 
 fn data(len: usize) -> Bytes {
@@ -38,24 +27,10 @@ fn what_was_saved_is_loaded_whatever_its_size() {
         let snapshots = SnapshotDir::open(dir).await.unwrap();
         assert_eq!(snapshots.load_newest().await.unwrap(), None);
         let block = 64 << 10;
-        for (i, len) in [
-            0,
-            1,
-            block - 1,
-            block,
-            block + 1,
-            16 * block,
-            40 * block + 5,
-        ]
-        .into_iter()
-        .enumerate()
-        {
+        for (i, len) in [0, 1, block - 1, block, block + 1, 16 * block, 40 * block + 5].into_iter().enumerate() {
             let meta = meta(i as u64 + 1);
             snapshots.save(&meta, data(len)).await.unwrap();
-            assert_eq!(
-                snapshots.load_newest().await.unwrap(),
-                Some((meta, data(len)))
-            );
+            assert_eq!(snapshots.load_newest().await.unwrap(), Some((meta, data(len))));
         }
     });
 }
@@ -84,21 +59,11 @@ fn each_flipped_bit_and_each_cut_is_noticed() {
         let good = file.read_at(0, 1 << 20).await.unwrap();
         for (at, byte) in good.iter().enumerate() {
             for bit in [0, 7] {
-                file.write_at(at as u64, vec![byte ^ 1 << bit])
-                    .await
-                    .unwrap();
+                file.write_at(at as u64, vec![byte ^ 1 << bit]).await.unwrap();
                 let error = snapshots.load_newest().await.unwrap_err();
                 let is_version = (8..12).contains(&at);
-                assert_eq!(
-                    matches!(error, SnapshotError::Version { .. }),
-                    is_version,
-                    "{at}: {error}"
-                );
-                assert_eq!(
-                    matches!(error, SnapshotError::Corrupt { .. }),
-                    !is_version,
-                    "{at}: {error}"
-                );
+                assert_eq!(matches!(error, SnapshotError::Version { .. }), is_version, "{at}: {error}");
+                assert_eq!(matches!(error, SnapshotError::Corrupt { .. }), !is_version, "{at}: {error}");
             }
             file.write_at(at as u64, vec![*byte]).await.unwrap();
         }
@@ -107,13 +72,8 @@ fn each_flipped_bit_and_each_cut_is_noticed() {
             assert!(snapshots.load_newest().await.is_err(), "cut to {len}");
         }
         file.write_at(0, good).await.unwrap();
-        dir.rename("snap-0000000000000001.db", "snap-0000000000000002.db")
-            .await
-            .unwrap();
+        dir.rename("snap-0000000000000001.db", "snap-0000000000000002.db").await.unwrap();
         let error = snapshots.load_newest().await.unwrap_err().to_string();
-        assert!(
-            error.contains("snap-0000000000000002.db: its name is not that of the snapshot in it"),
-            "{error}"
-        );
+        assert!(error.contains("snap-0000000000000002.db: its name is not that of the snapshot in it"), "{error}");
     });
 }

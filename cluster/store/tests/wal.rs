@@ -1,8 +1,5 @@
 //! The log on a real disk, without crashes: segments come, go and are used again, and what was written is read.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says what went wrong by failing where it stands"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing where it stands")]
 
 use bytes::Bytes;
 use raft::{Entry, HardState, SnapshotMeta};
@@ -10,47 +7,25 @@ use rt::disk::Dir;
 use std::ops::RangeInclusive;
 use store::wal::{Identity, Recovered, Wal, WalConfig, WalError};
 
-const CONFIG: WalConfig = WalConfig {
-    identity: Identity {
-        cluster: 1,
-        member: 1,
-    },
-    segment_bytes: 8192,
-};
+const CONFIG: WalConfig = WalConfig { identity: Identity { cluster: 1, member: 1 }, segment_bytes: 8192 };
 
 /// Does `test` in an empty directory.
 fn with_dir<Fut: Future<Output = ()>>(test: impl FnOnce(Dir) -> Fut) {
-    let path = format!(
-        "{}/wal-{:016x}",
-        env!("CARGO_TARGET_TMPDIR"),
-        rt::random::stream("test").next_u64()
-    );
+    let path = format!("{}/wal-{:016x}", env!("CARGO_TARGET_TMPDIR"), rt::random::stream("test").next_u64());
     rt::task::block_on(async { test(Dir::open(&path).await.unwrap()).await });
     std::fs::remove_dir_all(path).unwrap();
 }
 
 fn entries(indexes: RangeInclusive<u64>, term: u64) -> Vec<Entry> {
-    indexes
-        .map(|index| Entry {
-            term,
-            index,
-            data: Bytes::from(vec![index as u8; 100]),
-        })
-        .collect()
+    indexes.map(|index| Entry { term, index, data: Bytes::from(vec![index as u8; 100]) }).collect()
 }
 
 fn meta(index: u64, term: u64) -> SnapshotMeta {
-    SnapshotMeta {
-        index,
-        term,
-        voters: if index == 0 { vec![] } else { vec![1, 2, 3] },
-    }
+    SnapshotMeta { index, term, voters: if index == 0 { vec![] } else { vec![1, 2, 3] } }
 }
 
 async fn open(dir: &Dir, snapshot: u64) -> (Wal, Recovered) {
-    Wal::open(dir.clone(), CONFIG, &meta(snapshot, 1))
-        .await
-        .unwrap()
+    Wal::open(dir.clone(), CONFIG, &meta(snapshot, 1)).await.unwrap()
 }
 
 /// Waits until the next segment is ready, so that the names that are there are settled.
@@ -70,26 +45,14 @@ fn a_new_log_is_empty_and_what_is_appended_is_read() {
     with_dir(|dir| async move {
         let (mut wal, recovered) = open(&dir, 0).await;
         assert_eq!(recovered, Recovered::default());
-        let hard_state = HardState {
-            term: 2,
-            vote: 3,
-            commit: 1,
-        };
-        wal.append(Some(&hard_state), &entries(1..=3, 1))
-            .await
-            .unwrap();
+        let hard_state = HardState { term: 2, vote: 3, commit: 1 };
+        wal.append(Some(&hard_state), &entries(1..=3, 1)).await.unwrap();
         wal.append(None, &entries(3..=4, 2)).await.unwrap();
         wal.sync().await.unwrap();
         drop(wal);
         let (_, recovered) = open(&dir, 0).await;
         let expected = [entries(1..=2, 1), entries(3..=4, 2)].concat();
-        assert_eq!(
-            recovered,
-            Recovered {
-                hard_state,
-                entries: expected
-            }
-        );
+        assert_eq!(recovered, Recovered { hard_state, entries: expected });
     });
 }
 
@@ -111,16 +74,9 @@ fn released_segments_are_used_again() {
         let (mut wal, _) = open(&dir, 0).await;
         let mut next = 1;
         for _ in 0..10 {
-            wal.append(
-                Some(&HardState {
-                    term: 1,
-                    vote: 1,
-                    commit: next - 1,
-                }),
-                &entries(next..=next + 99, 1),
-            )
-            .await
-            .unwrap();
+            wal.append(Some(&HardState { term: 1, vote: 1, commit: next - 1 }), &entries(next..=next + 99, 1))
+                .await
+                .unwrap();
             next += 100;
             wal.snapshot(&meta(next - 11, 1)).await.unwrap();
             wal.release(next - 20).await.unwrap();
@@ -161,17 +117,7 @@ fn a_snapshot_far_ahead_replaces_the_log_also_when_it_learns_of_it_only_when_ope
         drop(wal);
         assert_eq!(open(&dir, 9).await.1.entries, entries(10..=11, 1));
         let missing = Wal::open(dir, CONFIG, &meta(3, 1)).await.unwrap_err();
-        assert!(
-            matches!(
-                missing,
-                WalError::SnapshotMissing {
-                    wanted: 9,
-                    found: 3,
-                    ..
-                }
-            ),
-            "{missing}"
-        );
+        assert!(matches!(missing, WalError::SnapshotMissing { wanted: 9, found: 3, .. }), "{missing}");
     });
 }
 
@@ -179,25 +125,13 @@ fn a_snapshot_far_ahead_replaces_the_log_also_when_it_learns_of_it_only_when_ope
 fn an_entry_larger_than_a_segment_is_refused_and_the_largest_is_not() {
     with_dir(|dir| async move {
         let (mut wal, _) = open(&dir, 0).await;
-        let sized = |index, size| {
-            [Entry {
-                term: u64::MAX,
-                index,
-                data: Bytes::from(vec![1; size]),
-            }]
-        };
+        let sized = |index, size| [Entry { term: u64::MAX, index, data: Bytes::from(vec![1; size]) }];
         let limit = wal.max_entry_bytes();
         let refused = wal.append(None, &sized(1, limit + 1)).await.unwrap_err();
         assert!(matches!(refused, WalError::TooLarge { .. }), "{refused}");
         for index in 1..=3 {
-            let hard_state = HardState {
-                term: u64::MAX,
-                vote: u64::MAX,
-                commit: 0,
-            };
-            wal.append(Some(&hard_state), &sized(index, limit))
-                .await
-                .unwrap();
+            let hard_state = HardState { term: u64::MAX, vote: u64::MAX, commit: 0 };
+            wal.append(Some(&hard_state), &sized(index, limit)).await.unwrap();
         }
         wal.sync().await.unwrap();
         drop(wal);
@@ -217,26 +151,10 @@ fn a_damaged_log_is_refused_and_left_as_it_was() {
         drop(wal);
         let file = dir.open_file("wal-0000000000000001.log").await.unwrap();
         file.write_at(120, vec![0xee]).await.unwrap();
-        let before = (
-            dir.list().await.unwrap(),
-            file.read_at(0, 8192).await.unwrap(),
-        );
-        let error = Wal::open(dir.clone(), CONFIG, &meta(0, 1))
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error
-                .contains("wal-0000000000000001.log, byte 64: a record that was synced is damaged"),
-            "{error}"
-        );
-        assert_eq!(
-            (
-                dir.list().await.unwrap(),
-                file.read_at(0, 8192).await.unwrap()
-            ),
-            before
-        );
+        let before = (dir.list().await.unwrap(), file.read_at(0, 8192).await.unwrap());
+        let error = Wal::open(dir.clone(), CONFIG, &meta(0, 1)).await.unwrap_err().to_string();
+        assert!(error.contains("wal-0000000000000001.log, byte 64: a record that was synced is damaged"), "{error}");
+        assert_eq!((dir.list().await.unwrap(), file.read_at(0, 8192).await.unwrap()), before);
     });
 }
 

@@ -1,10 +1,7 @@
 //! The log under crashes: a process appends and syncs while its power, its life and its disk fail at random, and after
 //! each start compares what it recovers with what it was told to be durable.
 #![cfg(madsim)]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says what went wrong by failing where it stands"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing where it stands")]
 
 use bytes::Bytes;
 use raft::{Entry, HardState, SnapshotMeta};
@@ -17,10 +14,7 @@ use std::time::Duration;
 use store::wal::{Identity, Recovered, Wal, WalConfig, WalError};
 
 const CONFIG: WalConfig = WalConfig {
-    identity: Identity {
-        cluster: 1,
-        member: 1,
-    },
+    identity: Identity { cluster: 1, member: 1 },
     // A few records each, so that segments come and go all the time.
     segment_bytes: 8192,
 };
@@ -42,9 +36,7 @@ struct State {
 
 impl State {
     fn last_index(&self) -> u64 {
-        self.entries
-            .last()
-            .map_or(self.snapshot.index, |entry| entry.index)
+        self.entries.last().map_or(self.snapshot.index, |entry| entry.index)
     }
 
     fn put(&mut self, entry: &Entry) {
@@ -57,17 +49,13 @@ impl State {
         if self.last_index() < snapshot.index {
             self.entries.clear();
         }
-        self.entries
-            .retain(|entry| entry.index + REMEMBERED > snapshot.index);
+        self.entries.retain(|entry| entry.index + REMEMBERED > snapshot.index);
         self.snapshot = snapshot.clone();
     }
 
     /// Whether a log that says this can have been read as `recovered`.
     fn is_read_as(&self, recovered: &Recovered) -> bool {
-        let first = recovered
-            .entries
-            .first()
-            .map_or(self.last_index() + 1, |entry| entry.index);
+        let first = recovered.entries.first().map_or(self.last_index() + 1, |entry| entry.index);
         self.hard_state == recovered.hard_state
             && self.entries.ends_with(&recovered.entries)
             && first <= self.snapshot.index + 1
@@ -90,34 +78,14 @@ type Shared = Arc<Mutex<Truth>>;
 /// Opens the log, checks it, and appends to it until something fails.
 async fn process(truth: Shared) -> Result<(), WalError> {
     let dir = Dir::open("/data/wal").await.map_err(WalError::Io)?;
-    let snapshot = truth
-        .lock()
-        .unwrap()
-        .states
-        .last()
-        .unwrap()
-        .snapshot
-        .clone();
+    let snapshot = truth.lock().unwrap().states.last().unwrap().snapshot.clone();
     let (mut wal, recovered) = match Wal::open(dir.clone(), CONFIG, &snapshot).await {
         Err(error @ (WalError::Io(_) | WalError::NoSpace)) => return Err(error),
         opened => opened.expect("no crash damages a log"),
     };
-    let newest = dir
-        .list()
-        .await
-        .map_err(WalError::Io)?
-        .pop()
-        .unwrap_or_default();
-    let newest = newest
-        .trim_start_matches("wal-")
-        .trim_end_matches(".log")
-        .to_owned();
-    check(
-        &truth,
-        &recovered,
-        &snapshot,
-        u64::from_str_radix(&newest, 16).unwrap_or(0),
-    );
+    let newest = dir.list().await.map_err(WalError::Io)?.pop().unwrap_or_default();
+    let newest = newest.trim_start_matches("wal-").trim_end_matches(".log").to_owned();
+    check(&truth, &recovered, &snapshot, u64::from_str_radix(&newest, 16).unwrap_or(0));
     let mut random = rt::random::stream("process");
     loop {
         match random.below(20) {
@@ -141,9 +109,7 @@ fn check(truth: &Shared, recovered: &Recovered, snapshot: &SnapshotMeta, segment
         state.note_snapshot(snapshot);
         state.is_read_as(recovered).then_some(state)
     });
-    let Some(found) = found else {
-        panic!("recovered {recovered:?}, but it was {:#?}", truth.states)
-    };
+    let Some(found) = found else { panic!("recovered {recovered:?}, but it was {:#?}", truth.states) };
     truth.states = vec![found];
     truth.recoveries += 1;
     truth.segments = truth.segments.max(segments);
@@ -152,10 +118,7 @@ fn check(truth: &Shared, recovered: &Recovered, snapshot: &SnapshotMeta, segment
 async fn append(wal: &mut Wal, truth: &Shared, random: &mut Random) -> Result<(), WalError> {
     let (mut state, durable) = {
         let truth = truth.lock().unwrap();
-        (
-            truth.states.last().unwrap().clone(),
-            truth.states[0].clone(),
-        )
+        (truth.states.last().unwrap().clone(), truth.states[0].clone())
     };
     let mut states = Vec::new();
     let mut term = state.hard_state.term.max(1);
@@ -174,15 +137,8 @@ async fn append(wal: &mut Wal, truth: &Shared, random: &mut Random) -> Result<()
         states.push(state.clone());
         entries.push(entry);
     }
-    let commit = state
-        .hard_state
-        .commit
-        .max(durable.last_index().min(first.saturating_sub(1)));
-    let hard_state = HardState {
-        term,
-        vote: random.below(4),
-        commit,
-    };
+    let commit = state.hard_state.commit.max(durable.last_index().min(first.saturating_sub(1)));
+    let hard_state = HardState { term, vote: random.below(4), commit };
     let hard_state = random.chance(500).then_some(hard_state);
     if let Some(hard_state) = hard_state {
         state.hard_state = hard_state;
@@ -215,33 +171,15 @@ async fn sync(wal: &mut Wal, truth: &Shared) -> Result<(), WalError> {
 }
 
 /// The member snapshots its own state.
-async fn snapshot_and_release(
-    wal: &mut Wal,
-    truth: &Shared,
-    random: &mut Random,
-) -> Result<(), WalError> {
+async fn snapshot_and_release(wal: &mut Wal, truth: &Shared, random: &mut Random) -> Result<(), WalError> {
     sync(wal, truth).await?;
     let state = truth.lock().unwrap().states[0].clone();
-    let Some(entry) = state
-        .entries
-        .iter()
-        .rfind(|entry| entry.index <= state.hard_state.commit)
-    else {
+    let Some(entry) = state.entries.iter().rfind(|entry| entry.index <= state.hard_state.commit) else {
         return Ok(());
     };
     if entry.index > state.snapshot.index {
-        note(
-            wal,
-            truth,
-            SnapshotMeta {
-                index: entry.index,
-                term: entry.term,
-                voters: vec![1, 2, 3],
-            },
-        )
-        .await?;
-        wal.release(entry.index.saturating_sub(random.below(20)))
-            .await?;
+        note(wal, truth, SnapshotMeta { index: entry.index, term: entry.term, voters: vec![1, 2, 3] }).await?;
+        wal.release(entry.index.saturating_sub(random.below(20))).await?;
     }
     Ok(())
 }
@@ -250,11 +188,7 @@ async fn snapshot_and_release(
 async fn install(wal: &mut Wal, truth: &Shared, random: &mut Random) -> Result<(), WalError> {
     let state = truth.lock().unwrap().states.last().unwrap().clone();
     let index = state.last_index() + 1 + random.below(5);
-    let meta = SnapshotMeta {
-        index,
-        term: state.hard_state.term.max(1),
-        voters: vec![1, 2, 3],
-    };
+    let meta = SnapshotMeta { index, term: state.hard_state.term.max(1), voters: vec![1, 2, 3] };
     note(wal, truth, meta).await?;
     wal.release(index + 1).await
 }
@@ -274,21 +208,10 @@ async fn note(wal: &mut Wal, truth: &Shared, meta: SnapshotMeta) -> Result<(), W
 
 /// Lets a process live through many crashes; returns what it was told, or how it failed.
 fn live(seed: u64, lies: Lies) -> Result<Truth, String> {
-    let truth: Shared = Arc::new(Mutex::new(Truth {
-        states: vec![State::default()],
-        ..Truth::default()
-    }));
-    let disk = DiskConfig {
-        lies,
-        ..DiskConfig::default()
-    };
+    let truth: Shared = Arc::new(Mutex::new(Truth { states: vec![State::default()], ..Truth::default() }));
+    let disk = DiskConfig { lies, ..DiskConfig::default() };
     let ours = truth.clone();
-    let config = Config {
-        seed,
-        executor_seed: seed,
-        disk,
-        ..Config::default()
-    };
+    let config = Config { seed, executor_seed: seed, disk, ..Config::default() };
     let result = sim::run(config, move |world| async move {
         let host = world.add_host("s1", IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)));
         world.start(host, move || {
@@ -313,26 +236,11 @@ fn live(seed: u64, lies: Lies) -> Result<Truth, String> {
 async fn strike(world: &World, host: HostId, random: &mut Random) {
     let faults = DiskFaults::default();
     let fault = match random.below(12) {
-        0 => Some(DiskFaults {
-            sync_error_permille: 200,
-            ..faults
-        }),
-        1 => Some(DiskFaults {
-            write_error_permille: 200,
-            ..faults
-        }),
-        2 => Some(DiskFaults {
-            read_error_permille: 200,
-            ..faults
-        }),
-        3 => Some(DiskFaults {
-            stalled: true,
-            ..faults
-        }),
-        4 => Some(DiskFaults {
-            full: true,
-            ..faults
-        }),
+        0 => Some(DiskFaults { sync_error_permille: 200, ..faults }),
+        1 => Some(DiskFaults { write_error_permille: 200, ..faults }),
+        2 => Some(DiskFaults { read_error_permille: 200, ..faults }),
+        3 => Some(DiskFaults { stalled: true, ..faults }),
+        4 => Some(DiskFaults { full: true, ..faults }),
         5 => Some(DiskFaults { slow: 20, ..faults }),
         _ => None,
     };
@@ -366,23 +274,10 @@ fn everything_that_was_synced_is_recovered() {
         total.starved += truth.starved;
         total.segments += truth.segments;
     }
-    let Truth {
-        acknowledged,
-        recoveries,
-        segments,
-        starved,
-        ..
-    } = total;
-    println!(
-        "{acknowledged} syncs, {recoveries} recoveries, {segments} segments, starved {starved} times"
-    );
+    let Truth { acknowledged, recoveries, segments, starved, .. } = total;
+    println!("{acknowledged} syncs, {recoveries} recoveries, {segments} segments, starved {starved} times");
     // The worlds do put the log to the test.
-    assert!(
-        acknowledged > 100 * SEEDS
-            && recoveries > 10 * SEEDS
-            && segments > 10 * SEEDS
-            && starved > 0
-    );
+    assert!(acknowledged > 100 * SEEDS && recoveries > 10 * SEEDS && segments > 10 * SEEDS && starved > 0);
 }
 
 #[test]
@@ -401,9 +296,7 @@ where
     let result = sim::run(Config::default(), |world| async move {
         let host = world.add_host("s1", IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)));
         world.start(host, || Box::pin(std::future::pending()));
-        let done = world
-            .spawn_on(host, "test", test(world.clone(), host))
-            .await;
+        let done = world.spawn_on(host, "test", test(world.clone(), host)).await;
         let panics = world.panics();
         assert!(done.is_ok() && panics.is_empty(), "{panics:?}");
     });
@@ -411,11 +304,7 @@ where
 }
 
 fn entry(index: u64) -> [Entry; 1] {
-    [Entry {
-        term: 1,
-        index,
-        data: Bytes::from_static(&[7; 500]),
-    }]
+    [Entry { term: 1, index, data: Bytes::from_static(&[7; 500]) }]
 }
 
 #[test]
@@ -425,24 +314,10 @@ fn after_an_error_the_log_is_closed_for_good() {
         let faults = DiskFaults::default();
         let all = 1000;
         for (fault, index) in [
-            (
-                DiskFaults {
-                    sync_error_permille: all,
-                    ..faults
-                },
-                1,
-            ),
-            (
-                DiskFaults {
-                    write_error_permille: all,
-                    ..faults
-                },
-                2,
-            ),
+            (DiskFaults { sync_error_permille: all, ..faults }, 1),
+            (DiskFaults { write_error_permille: all, ..faults }, 2),
         ] {
-            let (mut wal, _) = Wal::open(dir.clone(), CONFIG, &SnapshotMeta::default())
-                .await
-                .unwrap();
+            let (mut wal, _) = Wal::open(dir.clone(), CONFIG, &SnapshotMeta::default()).await.unwrap();
             while !wal.is_prepared() {
                 rt::time::sleep(Duration::from_millis(1)).await;
             }
@@ -451,11 +326,7 @@ fn after_an_error_the_log_is_closed_for_good() {
             assert_eq!(appended.is_ok(), fault.sync_error_permille == all);
             assert!(wal.sync().await.is_err());
             world.set_disk(host, faults);
-            for result in [
-                wal.sync().await,
-                wal.append(None, &entry(index + 1)).await,
-                wal.release(0).await,
-            ] {
+            for result in [wal.sync().await, wal.append(None, &entry(index + 1)).await, wal.release(0).await] {
                 assert!(matches!(result, Err(WalError::Io(_))), "{result:?}");
             }
         }
@@ -466,19 +337,11 @@ fn after_an_error_the_log_is_closed_for_good() {
 fn a_full_disk_leaves_the_current_segment_and_the_next_and_is_tried_again() {
     in_process(|world, host| async move {
         let dir = Dir::open("/wal").await.unwrap();
-        let (mut wal, _) = Wal::open(dir, CONFIG, &SnapshotMeta::default())
-            .await
-            .unwrap();
+        let (mut wal, _) = Wal::open(dir, CONFIG, &SnapshotMeta::default()).await.unwrap();
         while !wal.is_prepared() {
             rt::time::sleep(Duration::from_millis(1)).await;
         }
-        world.set_disk(
-            host,
-            DiskFaults {
-                full: true,
-                ..DiskFaults::default()
-            },
-        );
+        world.set_disk(host, DiskFaults { full: true, ..DiskFaults::default() });
         let mut index = 1;
         let refused = loop {
             match wal.append(None, &entry(index)).await {
@@ -487,10 +350,7 @@ fn a_full_disk_leaves_the_current_segment_and_the_next_and_is_tried_again() {
             }
             wal.sync().await.unwrap();
         };
-        assert!(
-            matches!(refused, WalError::NoSpace) && wal.is_starved(),
-            "{refused}"
-        );
+        assert!(matches!(refused, WalError::NoSpace) && wal.is_starved(), "{refused}");
         // Two segments of 8 KiB take fifteen each.
         assert_eq!(index, 31);
         wal.prepare_next();

@@ -110,7 +110,8 @@ impl Cluster {
         }
         let mut command = self.command(member);
         let log = self.open_log(member)?;
-        let errors = log.try_clone().map_err(|error| Error::Machine { what: "a log cannot be shared".into(), error })?;
+        let errors =
+            log.try_clone().map_err(|error| Error::Machine { what: "a log cannot be shared".into(), error })?;
         // A process group of its own: an interrupt at the terminal is for the trial, which then stops its members.
         command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
         let child = command.spawn().map_err(|error| Error::Machine {
@@ -278,7 +279,12 @@ mod tests {
         let mut cluster = Cluster::new(program, &folder.0.join("run"), 2).unwrap();
         let address = |at: usize| format!("127.0.0.1:{},127.0.0.1:{}", cluster.peers[at], cluster.clients[at]);
         let data = folder.0.join("run/s2");
-        let expected = format!("store --name s2 --data-dir {} --member s1={} --member s2={}\n", data.display(), address(0), address(1));
+        let expected = format!(
+            "store --name s2 --data-dir {} --member s1={} --member s2={}\n",
+            data.display(),
+            address(0),
+            address(1)
+        );
         cluster.start(1).unwrap();
         cluster.processes[1].take().unwrap().wait().unwrap();
         assert_eq!(fs::read_to_string(cluster.log(1)).unwrap(), expected);

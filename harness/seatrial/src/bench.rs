@@ -15,6 +15,9 @@ use std::collections::BTreeMap;
 /// Operations per simulated second of the quiet trial, against which others are held.
 const QUIET_RATE: u32 = 1;
 
+/// Shares smaller than this are shown together: there are two dozen kinds of task.
+const SHOWN_SHARE: f64 = 0.005;
+
 /// What was measured at one rate.
 #[derive(Debug, Serialize)]
 struct Measured {
@@ -154,7 +157,10 @@ fn shares_of(mut spent: BTreeMap<String, u64>, total_ns: u64) -> Vec<(String, f6
 
 fn shown(it: &Measured) -> String {
     let mut lines = vec![
-        format!("{} operations per simulated second, {} seeds of {:.0} simulated seconds, all checkers on", it.rate, it.seeds, it.simulated_s),
+        format!(
+            "{} operations per simulated second, {} seeds of {:.0} simulated seconds, all checkers on",
+            it.rate, it.seeds, it.simulated_s
+        ),
         format!(
             "  {:.0} simulated seconds per CPU second ({:.0} to {:.0}); {:.1} operations per simulated second began",
             it.simulated_per_cpu_s, it.slowest, it.fastest, it.operations_per_simulated_s
@@ -164,7 +170,10 @@ fn shown(it: &Measured) -> String {
             it.times_quiet, it.quiet_simulated_per_cpu_s, it.us_per_operation
         ),
     ];
-    lines.extend(it.shares.iter().map(|(name, share)| format!("  {:5.1} %  {name}", share * 100.0)));
+    let percent = |name: &str, share: f64| format!("  {:5.1} %  {name}", share * 100.0);
+    let (shown, small): (Vec<_>, Vec<_>) = it.shares.iter().partition(|(_, share)| *share >= SHOWN_SHARE);
+    lines.extend(shown.iter().map(|(name, share)| percent(name, *share)));
+    lines.push(percent(&format!("{} more", small.len()), small.iter().map(|(_, share)| share).sum()));
     lines.join("\n")
 }
 

@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn the_program_is_found_among_cargos_messages() {
-        let message = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"seatrial"},"executable":"/t/seatrial"}"#;
+        let message =
+            r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"seatrial"},"executable":"/t/seatrial"}"#;
         assert_eq!(program(message, "seatrial"), Some(PathBuf::from("/t/seatrial")));
         assert_eq!(program(message, "seaworthy"), None);
         assert_eq!(program(r#"{"target":{"name":"seatrial"},"executable":null}"#, "seatrial"), None);

@@ -278,8 +278,14 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_refused_with_code_2() {
-        let wrong: [&[&str]; 6] =
-            [&["run", "--wrong"], &["run", "--seeds", "0"], &["run", "--jobs", "many"], &["replay"], &["replay", "r.json", "--seed", "1"], &["fly"]];
+        let wrong: [&[&str]; 6] = [
+            &["run", "--wrong"],
+            &["run", "--seeds", "0"],
+            &["run", "--jobs", "many"],
+            &["replay"],
+            &["replay", "r.json", "--seed", "1"],
+            &["fly"],
+        ];
         for words in wrong {
             let error = Cli::try_parse_from([&["cargo trial"], words].concat()).expect_err("wrong");
             assert_eq!(error.exit_code(), 2, "{words:?}");

@@ -23,7 +23,8 @@ pub fn determinism(arguments: &Determinism) -> anyhow::Result<Exit> {
     let root = cargo::root()?;
     let target = root.join("target/seatrial");
     eprintln!("building seatrial twice: dev and trial");
-    let builds = [cargo::build_seatrial(&root, Profile::Dev, &target)?, cargo::build_seatrial(&root, Profile::Trial, &target)?];
+    let builds =
+        [cargo::build_seatrial(&root, Profile::Dev, &target)?, cargo::build_seatrial(&root, Profile::Trial, &target)?];
     let hashes = [build_hash(&builds[0])?, build_hash(&builds[1])?];
     if hashes[0] != hashes[1] {
         bail!("the sources changed between the two builds; run it again");
@@ -40,13 +41,20 @@ pub fn determinism(arguments: &Determinism) -> anyhow::Result<Exit> {
             None => logs.iter().try_for_each(fs::remove_file).context("a log cannot be removed")?,
             Some(difference) => {
                 differing += 1;
-                println!("seed {seed}: the logs differ at line {}\n  dev:   {}\n  trial: {}", difference.line, difference.left, difference.right);
+                println!(
+                    "seed {seed}: the logs differ at line {}\n  dev:   {}\n  trial: {}",
+                    difference.line, difference.left, difference.right
+                );
                 println!("  whole logs: {} {}", logs[0].display(), logs[1].display());
             }
         }
     }
     let megabytes = bytes as f64 / 1e6;
-    println!("{} seeds, {megabytes:.1} MB of log: {} identical, {differing} differ", arguments.seeds, arguments.seeds - differing);
+    println!(
+        "{} seeds, {megabytes:.1} MB of log: {} identical, {differing} differ",
+        arguments.seeds,
+        arguments.seeds - differing
+    );
     Ok(if differing == 0 { Exit::HELD } else { Exit::DIVERGENCE })
 }
 
@@ -55,7 +63,10 @@ pub fn determinism(arguments: &Determinism) -> anyhow::Result<Exit> {
 /// # Errors
 /// It cannot be run.
 pub fn build_hash(program: &Path) -> anyhow::Result<String> {
-    let output = Command::new(program).arg("build-hash").output().with_context(|| format!("{} cannot be run", program.display()))?;
+    let output = Command::new(program)
+        .arg("build-hash")
+        .output()
+        .with_context(|| format!("{} cannot be run", program.display()))?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 

@@ -30,8 +30,8 @@ use workloads::store::Setting;
 /// running beside it.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long is left in peace after the last kill. Longer than anything may take to converge that takes an election.
-const CALM_NS: Ns = 15_000_000_000;
+/// How long is left in peace after the last kill: longer than a write may take to commit, so that this is tested.
+const CALM_NS: Ns = 30_000_000_000;
 
 /// From look to look whether a member has ended by itself.
 const LOOK_EVERY_NS: Ns = 50_000_000;
@@ -54,19 +54,28 @@ pub fn real(arguments: &Real) -> anyhow::Result<Exit> {
         Some(path) => path.clone(),
         None => cargo::build_seaworthy(&cargo::root()?)?,
     };
+    if !path.is_file() {
+        eprintln!("error: there is no program {}; give the path of a seaworthy binary, or none", path.display());
+        return Ok(Exit::USAGE);
+    }
     let own = std::env::current_exe().context("this program cannot find itself")?;
     let program = Program { path, before: vec![own.into(), "tether".into(), "--".into()] };
     let folder = arguments.out.join(format!("real-{}", std::process::id()));
     let begun_ns = machine::cpu_ns();
-    let (record, stopped) = rt::task::block_on(async {
+    let done = rt::task::block_on(async {
         tokio::select! {
             biased;
-            () = rt::task::shutdown_signal() => bail!("interrupted"),
-            done = trial(arguments, program, &folder) => done,
+            () = rt::task::shutdown_signal() => Ok(None),
+            done = trial(arguments, program, &folder) => done.map(Some),
         }
     })?;
-    let repeat = format!("cargo trial real --kills {} --rate {} --seed {}", arguments.kills, arguments.rate, arguments.seed);
-    if let Some(line) = trial::headline(&record, &repeat) {
+    let Some((record, stopped)) = done else {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
+        bail!("interrupted");
+    };
+    let repeat =
+        format!("cargo trial real --kills {} --rate {} --seed {}", arguments.kills, arguments.rate, arguments.seed);
+    if let Some(line) = reports::failure_line(&record, &repeat) {
         // With --json stdout is for machines alone.
         if arguments.json { eprintln!("{line}") } else { println!("{line}") }
     }
@@ -91,13 +100,24 @@ async fn trial(arguments: &Real, program: Program, folder: &Path) -> anyhow::Res
     (0..config.members).try_for_each(|member| cluster.start(member))?;
     cluster.wait_ready(READY_WITHIN)?;
     wait_led(&cluster).await?;
-    eprintln!("{} kills of {} members in {:.0} s, {} operations/s", arguments.kills, config.members, seconds(config.faults_ns), config.rate);
+    eprintln!(
+        "{} kills of {} members in {:.0} s, {} operations/s",
+        arguments.kills,
+        config.members,
+        seconds(config.faults_ns),
+        config.rate
+    );
 
     let clock = Clock::begin();
     let observer = Observer::new(&cluster.endpoints(), clock);
     (0..config.members).for_each(|member| observer.process(member, true));
-    let recorder = Recorder::new(move || clock.now_ns(), |_| ());
-    let setting = Setting { recorder: recorder.clone(), endpoints: cluster.endpoints(), config: config.clone(), seed: arguments.seed };
+    let recorder = Recorder::new(move || clock.now_ns(), observer.listener());
+    let setting = Setting {
+        recorder: recorder.clone(),
+        endpoints: cluster.endpoints(),
+        config: config.clone(),
+        seed: arguments.seed,
+    };
     let hosts: Vec<_> = (0..config.client_hosts)
         .map(|host| rt::task::spawn("client host", workloads::store::run_host(setting.clone(), host)).abort_on_drop())
         .collect();
@@ -107,9 +127,10 @@ async fn trial(arguments: &Real, program: Program, folder: &Path) -> anyhow::Res
         host.await.context("a client host panicked")?;
     }
     catch_up(&observer, recorder.newest_revision()).await?;
+    let observations = observer.finish().await;
+    let ended_ns = clock.now_ns();
     let stopped = stop(&mut cluster, config.members);
     let (operations, watches) = recorder.finish();
-    let ended_ns = clock.now_ns();
     let mut record = Record {
         format: FORMAT,
         build: BUILD.to_owned(),
@@ -119,7 +140,7 @@ async fn trial(arguments: &Real, program: Program, folder: &Path) -> anyhow::Res
         strikes,
         operations,
         watches,
-        observations: observer.finish(),
+        observations,
         marks: BTreeMap::new(),
         healed_ns: config.faults_ns,
         ended_ns,
@@ -136,19 +157,32 @@ async fn trial(arguments: &Real, program: Program, folder: &Path) -> anyhow::Res
 fn config(arguments: &Real) -> anyhow::Result<Config> {
     let default = sim::scenario(trial::DEFAULT_SCENARIO).context("the default scenario is gone")?;
     let faults_ns = arguments.seconds.map_or(Ns::from(arguments.kills) * SLOT_NS, |seconds| seconds * 1_000_000_000);
-    Ok(Config { scenario: "real".to_owned(), faults_ns, calm_ns: CALM_NS, rate: arguments.rate, faults: true, ..default })
+    Ok(Config {
+        scenario: "real".to_owned(),
+        faults_ns,
+        calm_ns: CALM_NS,
+        rate: arguments.rate,
+        faults: true,
+        ..default
+    })
 }
 
 /// Waits until a consistent read is answered: there is a leader, and it has committed in its term.
 async fn wait_led(cluster: &Cluster) -> anyhow::Result<()> {
-    let client = Client::new(cluster.endpoints(), ClientConfig { request_timeout: READY_WITHIN, ..ClientConfig::default() });
+    let client =
+        Client::new(cluster.endpoints(), ClientConfig { request_timeout: READY_WITHIN, ..ClientConfig::default() });
     let anything = RangeRequest { key: b"k"[..].into(), ..RangeRequest::default() };
     client.range(anything).await.map_err(|error| anyhow::anyhow!("the cluster elects no leader: {error}"))?;
     Ok(())
 }
 
 /// Kills and restarts as the schedule says.
-async fn strike(cluster: &mut Cluster, observer: &Observer, clock: Clock, schedule: &Schedule) -> anyhow::Result<Vec<Strike>> {
+async fn strike(
+    cluster: &mut Cluster,
+    observer: &Observer,
+    clock: Clock,
+    schedule: &Schedule,
+) -> anyhow::Result<Vec<Strike>> {
     let mut strikes = Vec::new();
     for fault in &schedule.faults {
         let (member, at_ns) = kill_of(fault)?;
@@ -204,7 +238,9 @@ async fn catch_up(observer: &Observer, revision: i64) -> anyhow::Result<()> {
     };
     let waited = rt::time::timeout(CATCH_UP_WITHIN, caught_up).await;
     let shown = observer.everywhere();
-    waited.ok().with_context(|| format!("a client was told of revision {revision}, but a member shows only up to {shown}"))
+    waited
+        .ok()
+        .with_context(|| format!("a client was told of revision {revision}, but a member shows only up to {shown}"))
 }
 
 /// Asks every member to stop. Whether each did, with success.
@@ -214,7 +250,10 @@ fn stop(cluster: &mut Cluster, members: u32) -> bool {
         match cluster.stop(member, STOP_WITHIN) {
             Some(status) if status.success() => {}
             Some(status) => {
-                println!("member {member} was asked to stop and ended with {status}; its log is {}", cluster.log(member).display());
+                println!(
+                    "member {member} was asked to stop and ended with {status}; its log is {}",
+                    cluster.log(member).display()
+                );
                 all = false;
             }
             None => {

@@ -36,7 +36,9 @@ impl Mirror {
         match lock.try_lock() {
             Ok(()) => Ok(Self { source: source.to_owned(), copy: copy.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => bail!("another board of mutants works in {}; wait for it", copy.display()),
-            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("{} cannot be locked", lock_path.display())),
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("{} cannot be locked", lock_path.display()))
+            }
         }
     }
 

@@ -158,7 +158,9 @@ fn problems(root: &Path, patches: &[Read]) -> anyhow::Result<Vec<String>> {
             }
         }
         let naming = ignorant.iter().filter(|(_, text)| names(text, name));
-        wrong.extend(naming.map(|(path, _)| format!("{name}: {path} names it; the harness must not know what it looks for")));
+        wrong.extend(
+            naming.map(|(path, _)| format!("{name}: {path} names it; the harness must not know what it looks for")),
+        );
     }
     Ok(wrong)
 }
@@ -228,7 +230,10 @@ fn build(root: &Path, mirror: &Mirror) -> anyhow::Result<PathBuf> {
     let expected = sources::hash(mirror.path(), &files).context("the copy cannot be read")?;
     let embedded = build_hash(&program)?;
     if embedded != expected {
-        bail!("{} says that it was built from {embedded}, but the copy is {expected}; it is not run", program.display());
+        bail!(
+            "{} says that it was built from {embedded}, but the copy is {expected}; it is not run",
+            program.display()
+        );
     }
     Ok(program)
 }
@@ -238,7 +243,14 @@ fn trials(board: &Mutants, root: &Path, program: &Path, patch: &Patch) -> anyhow
     let brief = folder.join("brief.json");
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     let mut command = Command::new(program);
-    command.args(["run", "--until-failure", "--seeds", &board.seeds.to_string(), "--jobs", &cli::jobs(board.jobs).to_string()]);
+    command.args([
+        "run",
+        "--until-failure",
+        "--seeds",
+        &board.seeds.to_string(),
+        "--jobs",
+        &cli::jobs(board.jobs).to_string(),
+    ]);
     command.arg("--out").arg(&folder).arg("--brief").arg(&brief).stdin(Stdio::null()).stdout(Stdio::null());
     let status = command.status().with_context(|| format!("{} cannot be run", program.display()))?;
     let text = fs::read(&brief).with_context(|| format!("{} left no result ({status})", patch.name))?;

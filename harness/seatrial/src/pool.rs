@@ -160,7 +160,9 @@ impl Worker {
             return Err(self.death());
         }
         match self.answers.recv_timeout(HUNG_AFTER) {
-            Ok(line) => serde_json::from_str(&line).map_err(|error| format!("the worker's answer makes no sense: {error}")),
+            Ok(line) => {
+                serde_json::from_str(&line).map_err(|error| format!("the worker's answer makes no sense: {error}"))
+            }
             Err(RecvTimeoutError::Timeout) => Err(format!("no answer within {} s of wall time", HUNG_AFTER.as_secs())),
             Err(RecvTimeoutError::Disconnected) => Err(self.death()),
         }

@@ -24,7 +24,7 @@ pub fn replay(arguments: &Replay) -> anyhow::Result<Exit> {
     let Judged { record, log, .. } = trial::judged(sim::Trial { keep_log: true, ..trial });
     let path = arguments.log.clone().unwrap_or_else(|| PathBuf::from(format!("target/trials/{seed}.log")));
     write_log(&path, &log.unwrap_or_default())?;
-    if let Some(line) = trial::headline(&record, &trial::repeat(&config, seed)) {
+    if let Some(line) = reports::failure_line(&record, &trial::repeat(&config, seed)) {
         println!("{line}");
     }
     verdicts(&record).iter().for_each(|line| println!("{line}"));

@@ -101,9 +101,12 @@ fn conclude(arguments: &Run, results: &BTreeMap<u64, Told>) -> anyhow::Result<Ex
     summary.expect_marks(MARKS.iter().map(|(text, _)| *text));
     print(&summary, arguments.json);
     if let Some(path) = &arguments.brief {
-        let failed = results.values().find(|told| !told.failed.is_empty()).map(|told| told.failed.iter().cloned().collect());
-        let brief = Brief { trials: summary.trials, cpu_s: trial::seconds(summary.cpu_ns), failed: failed.unwrap_or_default() };
-        std::fs::write(path, serde_json::to_vec(&brief)?).with_context(|| format!("{} cannot be written", path.display()))?;
+        let failed =
+            results.values().find(|told| !told.failed.is_empty()).map(|told| told.failed.iter().cloned().collect());
+        let brief =
+            Brief { trials: summary.trials, cpu_s: trial::seconds(summary.cpu_ns), failed: failed.unwrap_or_default() };
+        std::fs::write(path, serde_json::to_vec(&brief)?)
+            .with_context(|| format!("{} cannot be written", path.display()))?;
     }
     Ok(Exit::of(&summary))
 }
@@ -157,7 +160,7 @@ fn attempt(job: &Job) -> anyhow::Result<Told> {
     let judged = trial::judged(sim::trial(job.config.clone(), job.seed));
     let mut summary = Summary::of(&judged.record, machine::cpu_ns() - begun_ns);
     let failed = trial::failed(&judged.record);
-    let mut headline = trial::headline(&judged.record, &trial::repeat(&job.config, job.seed));
+    let mut headline = reports::failure_line(&judged.record, &trial::repeat(&job.config, job.seed));
     if let Some(line) = &mut headline
         && !keep(job, judged.record.log_hash)?
     {

@@ -4,7 +4,6 @@ use crate::cli::Setting;
 use crate::machine;
 use faults::Ns;
 use record::{Config, Record};
-use reports::Failure;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -67,13 +66,6 @@ pub fn repeat(config: &Config, seed: u64) -> String {
         command += &format!(" --rate {}", config.rate);
     }
     command
-}
-
-/// The one line that a person reads first, if a judged trial failed: what, when, of which seed, and how to repeat it.
-pub fn headline(record: &Record, repeat: &str) -> Option<String> {
-    let Failure { seed, what, at_ns, text } = Failure::first_of(record)?;
-    let text = text.replace('\n', " ");
-    Some(format!("{what} failed at {:.3} s of seed {seed}: {text}; repeat it with: {repeat}", seconds(at_ns)))
 }
 
 /// Nanoseconds as seconds, for people.

@@ -23,9 +23,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     /// Format, clippy, tests of both builds, trials, determinism, real processes, mutants
-    #[command(
-        after_help = "Examples:\n  cargo ci\n  cargo ci --only format,clippy\n  cargo ci --list"
-    )]
+    #[command(after_help = "Examples:\n  cargo ci\n  cargo ci --only format,clippy\n  cargo ci --list")]
     Ci {
         /// Run only the steps whose names contain one of these
         #[arg(long, value_delimiter = ',', value_name = "NAME")]
@@ -37,19 +35,10 @@ enum Task {
 }
 
 /// Variables by which a caller's flags would replace those of a build, cfg included.
-const FLAGS: [&str; 3] = [
-    "RUSTFLAGS",
-    "CARGO_ENCODED_RUSTFLAGS",
-    "CARGO_BUILD_RUSTFLAGS",
-];
+const FLAGS: [&str; 3] = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"];
 
 /// What makes a cargo command one of the simulator's; the same as in the alias of `.cargo/config.toml`.
-const SIMULATOR: [&str; 4] = [
-    "--target-dir",
-    "target/seatrial",
-    "--config",
-    "build.rustflags=['--cfg','madsim']",
-];
+const SIMULATOR: [&str; 4] = ["--target-dir", "target/seatrial", "--config", "build.rustflags=['--cfg','madsim']"];
 
 /// Crates that are different under the simulator's cfg, or exist only there. The others were tested already.
 const SIMULATED: [&str; 6] = ["rt", "store", "seaworthy", "workloads", "sim", "seatrial"];
@@ -86,50 +75,27 @@ fn ci(only: &[String], list: bool) -> anyhow::Result<bool> {
         bail!("no step is called so; `cargo ci --list` lists them");
     }
     if list {
-        steps
-            .iter()
-            .for_each(|step| println!("{:<28} cargo {}", step.name, step.cargo.join(" ")));
+        steps.iter().for_each(|step| println!("{:<28} cargo {}", step.name, step.cargo.join(" ")));
         return Ok(true);
     }
-    for name in FLAGS
-        .into_iter()
-        .filter(|name| std::env::var_os(name).is_some())
-    {
-        println!(
-            "{name} is set: ignored here, because it would replace the flags of the simulator build."
-        );
+    for name in FLAGS.into_iter().filter(|name| std::env::var_os(name).is_some()) {
+        println!("{name} is set: ignored here, because it would replace the flags of the simulator build.");
     }
     let root = root()?;
     ensure_component(&root, "rustfmt", "fmt")?;
     ensure_component(&root, "clippy", "clippy")?;
-    let results: Vec<_> = steps
-        .iter()
-        .map(|step| (step.name, run(&root, step)))
-        .collect();
+    let results: Vec<_> = steps.iter().map(|step| (step.name, run(&root, step))).collect();
     println!("\n{}", table(&results));
     Ok(results.iter().all(|(_, result)| result.passed))
 }
 
 fn steps() -> Vec<Step> {
-    let of_workspace = |name, cargo: &[&str]| Step {
-        name,
-        cargo: owned(cargo),
-    };
-    let of_simulator = |name, command: &str, rest: &[&str]| Step {
-        name,
-        cargo: simulator(command, rest),
-    };
+    let of_workspace = |name, cargo: &[&str]| Step { name, cargo: owned(cargo) };
+    let of_simulator = |name, command: &str, rest: &[&str]| Step { name, cargo: simulator(command, rest) };
     vec![
         of_workspace("format", &["fmt", "--all", "--check"]),
-        of_workspace(
-            "clippy, production",
-            &["clippy", "--all-targets", "--", "-D", "warnings"],
-        ),
-        of_simulator(
-            "clippy, simulator",
-            "clippy",
-            &["--all-targets", "--", "-D", "warnings"],
-        ),
+        of_workspace("clippy, production", &["clippy", "--all-targets", "--", "-D", "warnings"]),
+        of_simulator("clippy, simulator", "clippy", &["--all-targets", "--", "-D", "warnings"]),
         of_workspace("tests, production", &["test"]),
         of_simulator("tests, simulator", "test", &[]),
         of_workspace("trials", &["trial", "run", "--seeds", "30"]),
@@ -156,34 +122,25 @@ fn simulator(command: &str, rest: &[&str]) -> Vec<String> {
 
 fn root() -> anyhow::Result<PathBuf> {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    crate_folder
-        .join("../..")
-        .canonicalize()
-        .context("the workspace that this was built from is gone")
+    crate_folder.join("../..").canonicalize().context("the workspace that this was built from is gone")
 }
 
 /// Adds a component of the toolchain if cargo cannot find it.
 fn ensure_component(root: &Path, component: &str, subcommand: &str) -> anyhow::Result<()> {
-    let there = cargo(root)
-        .args([subcommand, "--version"])
-        .output()
-        .is_ok_and(|output| output.status.success());
+    let there = cargo(root).args([subcommand, "--version"]).output().is_ok_and(|output| output.status.success());
     if there {
         return Ok(());
     }
     println!("adding the toolchain's component {component}");
-    let added = Command::new("rustup")
-        .args(["component", "add", component])
-        .current_dir(root)
-        .status();
+    let added = Command::new("rustup").args(["component", "add", component]).current_dir(root).status();
     match added {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => bail!(
-            "`rustup component add {component}` ended with {status}; install {component} and run again"
-        ),
-        Err(error) => bail!(
-            "{component} is missing and rustup cannot be run ({error}); install {component} and run again"
-        ),
+        Ok(status) => {
+            bail!("`rustup component add {component}` ended with {status}; install {component} and run again")
+        }
+        Err(error) => {
+            bail!("{component} is missing and rustup cannot be run ({error}); install {component} and run again")
+        }
     }
 }
 
@@ -213,12 +170,7 @@ fn run(root: &Path, step: &Step) -> StepResult {
         }
     };
     let took = begun.elapsed();
-    println!(
-        "== {}: {} after {}",
-        step.name,
-        if passed { "passed" } else { "FAILED" },
-        minutes(took)
-    );
+    println!("== {}: {} after {}", step.name, if passed { "passed" } else { "FAILED" }, minutes(took));
     StepResult { passed, took }
 }
 
@@ -226,20 +178,13 @@ fn table(results: &[(&str, StepResult)]) -> String {
     let mut lines: Vec<String> = results
         .iter()
         .map(|(name, result)| {
-            format!(
-                "{name:<24}{:>12}  {}",
-                minutes(result.took),
-                if result.passed { "passed" } else { "FAILED" }
-            )
+            format!("{name:<24}{:>12}  {}", minutes(result.took), if result.passed { "passed" } else { "FAILED" })
         })
         .collect();
     let total: Duration = results.iter().map(|(_, result)| result.took).sum();
     lines.push(format!("{:<24}{:>12}", "all", minutes(total)));
     let passed = results.iter().filter(|(_, result)| result.passed).count();
-    lines.push(format!(
-        "{passed} passed, {} failed",
-        results.len() - passed
-    ));
+    lines.push(format!("{passed} passed, {} failed", results.len() - passed));
     lines.join("\n")
 }
 
@@ -254,16 +199,7 @@ mod tests {
     #[test]
     fn table_ends_in_the_plain_count() {
         let took = Duration::from_secs(90);
-        let results = [
-            ("a", StepResult { passed: true, took }),
-            (
-                "b",
-                StepResult {
-                    passed: false,
-                    took,
-                },
-            ),
-        ];
+        let results = [("a", StepResult { passed: true, took }), ("b", StepResult { passed: false, took })];
         let text = table(&results);
         assert_eq!(text.lines().last(), Some("1 passed, 1 failed"));
         assert!(text.contains("3.0 min"), "{text}");
@@ -272,13 +208,9 @@ mod tests {
     #[test]
     fn simulator_steps_use_the_flags_of_the_trial_alias() {
         let config =
-            std::fs::read_to_string(root().expect("a workspace").join(".cargo/config.toml"))
-                .expect("a config");
+            std::fs::read_to_string(root().expect("a workspace").join(".cargo/config.toml")).expect("a config");
         for flag in SIMULATOR {
-            assert!(
-                config.contains(&format!("\"{flag}\"")),
-                "{flag} is not in the alias"
-            );
+            assert!(config.contains(&format!("\"{flag}\"")), "{flag} is not in the alias");
         }
     }
 }

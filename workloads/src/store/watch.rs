@@ -2,7 +2,7 @@
 //!
 //! A watcher talks to one member at a time, drawn afresh for each watch, so that most resumptions are on another
 //! member. It leaves on purpose from time to time and stays away for a while, and now and then reads slowly, so that
-//! what it has not read meets compaction and full buffers.
+//! what it has not read meets compaction and full buffers. One of them has the product's own resuming watch instead.
 
 use super::perform::{bounds, watch_event};
 use super::{SECOND, Setting, VISITORS, WATCHERS, connect, plan, stream};
@@ -10,13 +10,15 @@ use crate::recorder::Ns;
 use record::{KeyRange, WatchEnd, WatchMessage};
 use rt::random::Random;
 use std::time::Duration;
-use store::client::Client;
-use store::types::{WatchRequest, WatchResponse};
+use store::client::{Client, ResumingWatch, Watcher};
+use store::types::{ClientError, WatchRequest, WatchResponse};
 
-/// Watchers that resume for ever: two of everything, one of a span, one of a hot key.
+/// Watchers that follow for ever: two of everything, one of a span, one of a hot key.
 pub(super) const WATCHER_COUNT: u32 = 4;
 /// The one of them that reads slowly.
 const SLOW_WATCHER: u32 = 1;
+/// The one that leaves resuming to the product's client: a watch that goes on at another member is one watch for it.
+const RESUMING_WATCHER: u32 = 2;
 
 /// A watcher stays with a member between these times, unless the watch breaks before.
 const STAY_NS: std::ops::Range<Ns> = 2 * SECOND..25 * SECOND;
@@ -39,7 +41,8 @@ pub(super) async fn watcher(setting: Setting, number: u32, until_ns: Ns) {
     let mut random = stream(setting.seed, "watcher", number);
     let mut rests = stream(setting.seed, "rests", number);
     let range = range_of(number, setting.config.keys);
-    let members = members(&setting);
+    let resuming = number == RESUMING_WATCHER;
+    let members = if resuming { vec![connect(setting.endpoints.clone())] } else { members(&setting) };
     let mut next_revision = 1;
     while setting.recorder.now_ns() < until_ns {
         let stay_ns = random.range(STAY_NS);
@@ -48,6 +51,7 @@ pub(super) async fn watcher(setting: Setting, number: u32, until_ns: Ns) {
             range: range.clone(),
             start_revision: next_revision,
             until_ns: (setting.recorder.now_ns() + stay_ns).min(until_ns),
+            resuming,
         };
         let rests = (number == SLOW_WATCHER).then_some(&mut rests);
         next_revision = follow(&setting, any(&members, &mut random), watch, rests).await;
@@ -79,6 +83,7 @@ pub(super) async fn visitor(setting: Setting, host: u32, until_ns: Ns) {
             range: plan::everything(),
             start_revision,
             until_ns: (now_ns + random.range(VISIT_NS)).min(until_ns),
+            resuming: false,
         };
         follow(&setting, any(&members, &mut random), watch, None).await;
     }
@@ -91,6 +96,23 @@ struct Watched {
     start_revision: i64,
     /// It is closed then, if it did not break before.
     until_ns: Ns,
+    /// Whether the product's client resumes it.
+    resuming: bool,
+}
+
+/// A watch of the product's client.
+enum Source {
+    OneMember(Watcher),
+    Resuming(ResumingWatch),
+}
+
+impl Source {
+    async fn next(&mut self) -> Result<WatchResponse, ClientError> {
+        match self {
+            Source::OneMember(watch) => watch.next().await,
+            Source::Resuming(watch) => watch.next().await,
+        }
+    }
 }
 
 /// Opens a watch on one member and records it to its end. Answers with the revision to resume from.
@@ -102,9 +124,13 @@ async fn follow(setting: &Setting, member: &Client, watched: Watched, mut rests:
     let request = WatchRequest { key, range_end, start_revision, progress_notify: true, ..WatchRequest::default() };
     let watch = recorder.open_watch(watched.client, watched.range, start_revision);
     let left = |until_ns: Ns| Duration::from_nanos(until_ns.saturating_sub(recorder.now_ns()));
-    let mut watcher = member.watch(request);
+    let mut source = if watched.resuming {
+        Source::Resuming(member.resuming_watch(request))
+    } else {
+        Source::OneMember(member.watch(request))
+    };
     let end = loop {
-        match rt::time::timeout(left(watched.until_ns), watcher.next()).await {
+        match rt::time::timeout(left(watched.until_ns), source.next()).await {
             Err(_) => break WatchEnd::Closed,
             Ok(Err(_)) => break WatchEnd::Broken,
             Ok(Ok(WatchResponse::Canceled { compact_revision: 0, .. })) => break WatchEnd::Broken,
@@ -135,7 +161,9 @@ async fn follow(setting: &Setting, member: &Client, watched: Watched, mut rests:
 fn range_of(number: u32, keys: u32) -> KeyRange {
     match number {
         0 | SLOW_WATCHER => plan::everything(),
-        2 => KeyRange { from: plan::key_name(0), until: Some(plan::key_name(u64::from(keys / 2).max(1))) },
+        RESUMING_WATCHER => {
+            KeyRange { from: plan::key_name(0), until: Some(plan::key_name(u64::from(keys / 2).max(1))) }
+        }
         _ => KeyRange::key(plan::key_name(0)),
     }
 }

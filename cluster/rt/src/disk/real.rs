@@ -53,12 +53,7 @@ impl Dir {
     pub(super) async fn lock(&self, name: &str) -> io::Result<Lock> {
         let path = self.join(name);
         blocking(move || {
-            let file = fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(path)?;
+            let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
             rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
             Ok(Lock { _file: file })
         })
@@ -94,17 +89,9 @@ impl Dir {
 
     async fn open_with(&self, name: &str, create: bool) -> io::Result<File> {
         let path = self.join(name);
-        let file = blocking(move || {
-            fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create_new(create)
-                .open(path)
-        })
-        .await?;
-        Ok(File {
-            file: Arc::new(file),
-        })
+        let file =
+            blocking(move || fs::OpenOptions::new().read(true).write(true).create_new(create).open(path)).await?;
+        Ok(File { file: Arc::new(file) })
     }
 
     pub(super) async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -206,9 +193,7 @@ fn create_durably(path: &Path) -> io::Result<()> {
     fs::File::open(parent)?.sync_all()
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

@@ -78,10 +78,7 @@ enum Node {
 impl SimDisk {
     /// An empty disk. `random` serves this disk alone.
     pub fn new(config: DiskConfig, random: Random) -> SimDisk {
-        assert!(
-            config.sync_min <= config.sync_max,
-            "a sync takes at least its shortest time"
-        );
+        assert!(config.sync_min <= config.sync_max, "a sync takes at least its shortest time");
         SimDisk(Arc::new(Shared {
             state: Mutex::new(State {
                 config,
@@ -164,20 +161,15 @@ impl State {
     }
 
     fn lose_cache(&mut self) {
-        let State {
-            dirs,
-            random,
-            config,
-            ..
-        } = self;
+        let State { dirs, random, config, .. } = self;
         let paths: Vec<String> = dirs.keys().cloned().collect();
         // Parents come before their children.
         for path in paths {
             let exists = match path.rsplit_once('/') {
                 None => true,
-                Some((parent, name)) => dirs
-                    .get(parent)
-                    .is_some_and(|names| matches!(names.get(name), Some(Node::Dir))),
+                Some((parent, name)) => {
+                    dirs.get(parent).is_some_and(|names| matches!(names.get(name), Some(Node::Dir)))
+                }
             };
             if !exists {
                 dirs.remove(&path);
@@ -201,11 +193,7 @@ impl State {
     /// How long an operation takes now, in nanoseconds.
     fn time_for(&mut self, cost: Cost) -> u64 {
         let lies = &self.config.lies;
-        let slow = if lies.slow_is_fast {
-            1
-        } else {
-            u64::from(self.faults.slow.max(1))
-        };
+        let slow = if lies.slow_is_fast { 1 } else { u64::from(self.faults.slow.max(1)) };
         match cost {
             Cost::Cached if slow == 1 => 0,
             Cost::Cached => CACHED_NS * slow,
@@ -213,9 +201,7 @@ impl State {
             Cost::Sync => {
                 let span = self.config.sync_max - self.config.sync_min;
                 let healthy = self.config.sync_min + self.random.jitter(span);
-                u64::try_from(healthy.as_nanos())
-                    .unwrap_or(u64::MAX)
-                    .saturating_mul(slow)
+                u64::try_from(healthy.as_nanos()).unwrap_or(u64::MAX).saturating_mul(slow)
             }
         }
     }
@@ -242,10 +228,7 @@ impl State {
     /// Opens the directory at `path`, creating what is missing, durably. Returns its path in our form.
     fn make_dirs(&mut self, path: &str) -> io::Result<String> {
         let mut at = String::new();
-        for name in path
-            .split('/')
-            .filter(|name| !name.is_empty() && *name != ".")
-        {
+        for name in path.split('/').filter(|name| !name.is_empty() && *name != ".") {
             let below = self.make_dir(&at, name)?;
             let names = self.names(&at)?;
             names.synced(names.sync_point());
@@ -271,9 +254,7 @@ impl State {
     }
 
     fn names(&mut self, path: &str) -> io::Result<&mut Names<Node>> {
-        self.dirs
-            .get_mut(path)
-            .ok_or_else(|| ErrorKind::NotFound.into())
+        self.dirs.get_mut(path).ok_or_else(|| ErrorKind::NotFound.into())
     }
 
     fn file(&mut self, path: &str, name: &str) -> io::Result<Arc<Mutex<FileImage>>> {

@@ -116,7 +116,9 @@ async fn read(
                 let to = ReplyTo::Client { id, place };
                 inbox.send(Input::Request { request, to }).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
             }
-            ToMemberBody::Watch(request) => commands.send(watches::Command::Open { id, request }).await.map_err(gone)?,
+            ToMemberBody::Watch(request) => {
+                commands.send(watches::Command::Open { id, request }).await.map_err(gone)?
+            }
             ToMemberBody::CancelWatch => commands.send(watches::Command::Cancel { id }).await.map_err(gone)?,
         }
     }
@@ -128,7 +130,9 @@ async fn write(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<ToClient>) 
     let mut out = PREAMBLE.to_vec();
     while let Some(first) = queue.recv().await {
         put(&mut out, first);
-        while out.len() < MAX_WRITE && let Ok(next) = queue.try_recv() {
+        while out.len() < MAX_WRITE
+            && let Ok(next) = queue.try_recv()
+        {
             put(&mut out, next);
         }
         writer.write_all(&out).await?;

@@ -127,7 +127,8 @@ mod tests {
             reads_have_room: !has("reads"),
         };
         let txn = |ops: &[RequestOp]| Request::Txn(TxnRequest { success: ops.to_vec(), ..TxnRequest::default() });
-        let (put, delete) = (RequestOp::Put(PutRequest::default()), RequestOp::DeleteRange(DeleteRangeRequest::default()));
+        let (put, delete) =
+            (RequestOp::Put(PutRequest::default()), RequestOp::DeleteRange(DeleteRangeRequest::default()));
         let requests = [
             ("status", Request::Status(StatusRequest {})),
             ("local range", Request::Range(RangeRequest { serializable: true, ..RangeRequest::default() })),
@@ -149,7 +150,9 @@ mod tests {
 
     #[test]
     fn each_request_goes_its_way() {
-        check("", expect![[r#"
+        check(
+            "",
+            expect![[r#"
             status: Local
             local range: Local
             range: Read
@@ -160,8 +163,11 @@ mod tests {
             deleting txn: Propose
             compact: Propose
             keep-alive: Lessor
-        "#]]);
-        check("follower full", expect![[r#"
+        "#]],
+        );
+        check(
+            "follower full",
+            expect![[r#"
             status: Local
             local range: Local
             range: Read
@@ -172,8 +178,11 @@ mod tests {
             deleting txn: Propose
             compact: Propose
             keep-alive: AskLeader(2)
-        "#]]);
-        check("follower writes", expect![[r#"
+        "#]],
+        );
+        check(
+            "follower writes",
+            expect![[r#"
             status: Local
             local range: Local
             range: Read
@@ -184,8 +193,11 @@ mod tests {
             deleting txn: unavailable: too many writes are under way
             compact: unavailable: too many writes are under way
             keep-alive: AskLeader(2)
-        "#]]);
-        check("reads", expect![[r#"
+        "#]],
+        );
+        check(
+            "reads",
+            expect![[r#"
             status: Local
             local range: Local
             range: unavailable: too many reads are under way
@@ -196,12 +208,15 @@ mod tests {
             deleting txn: Propose
             compact: Propose
             keep-alive: unavailable: too many requests are under way
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn without_a_leader_only_local_reads_are_answered() {
-        check("leaderless", expect![[r#"
+        check(
+            "leaderless",
+            expect![[r#"
             status: Local
             local range: Local
             range: unavailable: no leader is known
@@ -212,8 +227,11 @@ mod tests {
             deleting txn: unavailable: no leader is known
             compact: unavailable: no leader is known
             keep-alive: unavailable: no leader is known
-        "#]]);
-        check("closing", expect![[r#"
+        "#]],
+        );
+        check(
+            "closing",
+            expect![[r#"
             status: Local
             local range: Local
             range: unavailable: this member is shutting down
@@ -224,6 +242,7 @@ mod tests {
             deleting txn: unavailable: this member is shutting down
             compact: unavailable: this member is shutting down
             keep-alive: unavailable: this member is shutting down
-        "#]]);
+        "#]],
+        );
     }
 }

@@ -142,7 +142,10 @@ pub async fn run(mut wal: Wal, mut queue: mpsc::Receiver<Work>, links: Links, in
             }
         };
         let mut batch: Vec<Work> = first.into_iter().collect();
-        while batch.len() < BATCH && !batch.is_empty() && let Ok(work) = queue.try_recv() {
+        while batch.len() < BATCH
+            && !batch.is_empty()
+            && let Ok(work) = queue.try_recv()
+        {
             batch.push(work);
         }
         let keep_from = batch.iter().rev().find_map(Work::as_mark);
@@ -181,12 +184,7 @@ impl Work {
 }
 
 /// Appends all of `batch` and makes it durable.
-async fn write(
-    wal: &mut Wal,
-    batch: &[Work],
-    starved: &mut bool,
-    inbox: &mpsc::Sender<Input>,
-) -> Result<(), WalError> {
+async fn write(wal: &mut Wal, batch: &[Work], starved: &mut bool, inbox: &mpsc::Sender<Input>) -> Result<(), WalError> {
     for work in batch {
         while let Err(error) = append(wal, work).await {
             let WalError::NoSpace = error else { return Err(error) };

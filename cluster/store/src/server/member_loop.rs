@@ -18,6 +18,7 @@
 
 use super::input::{Input, ReplyTo, body};
 use super::log_task::{Job, LogQueue};
+use super::peer::{Frame, Links};
 use super::pending::Pending;
 use super::read_queue::ReadQueue;
 use super::requests::{Proposal, Read};
@@ -27,7 +28,6 @@ use super::{MemberConfig, StopReason, flow};
 use crate::command::{Action, Command};
 use crate::lease::Lessor;
 use crate::protocol::ToClient;
-use super::peer::{Frame, Links};
 use crate::state::{Applied, Outcome};
 use crate::types::{ClientError, Response};
 use raft::{Body, Entry, Message, NONE, NodeId, Raft, Ready, Role, Term};
@@ -199,7 +199,8 @@ impl MemberLoop {
         }
         self.reads.retry(now, false);
         self.propose_due(now);
-        if self.raft.role() == Role::Leader && self.log.waiting_since().is_some_and(|since| now - since > STALLED_AFTER) {
+        if self.raft.role() == Role::Leader && self.log.waiting_since().is_some_and(|since| now - since > STALLED_AFTER)
+        {
             mark::sometimes!("leader with a stalled disk hands over");
             self.raft.transfer_leadership(NONE);
         }
@@ -418,7 +419,18 @@ impl MemberLoop {
                 }
             }
             // The loss of any other is Raft's daily bread.
-            _ => drop(self.links.send(to, Frame::Raft(message))),
+            Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::Vote { .. }
+            | Body::VoteReply { .. }
+            | Body::Append { .. }
+            | Body::AppendAccepted { .. }
+            | Body::AppendRejected { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::Commit { .. }
+            | Body::ReadIndexReply { .. }
+            | Body::TimeoutNow => drop(self.links.send(to, Frame::Raft(message))),
         }
     }
 

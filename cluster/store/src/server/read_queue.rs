@@ -119,8 +119,10 @@ impl<T> ReadQueue<T> {
         }
         let asked = self.round.iter_mut().map(|round| &mut round.reads);
         let lists = asked.chain([&mut self.waiting]).chain(self.confirmed.values_mut());
-        let expired: Vec<T> =
-            lists.flat_map(|list| list.extract_if(.., |(deadline, _)| *deadline <= now)).map(|(_, read)| read).collect();
+        let expired: Vec<T> = lists
+            .flat_map(|list| list.extract_if(.., |(deadline, _)| *deadline <= now))
+            .map(|(_, read)| read)
+            .collect();
         self.count -= expired.len();
         expired
     }

@@ -9,10 +9,10 @@
 use super::flow::{self, Route, Standing};
 use super::input::{ReplyTo, body};
 use super::member_loop::MemberLoop;
+use super::peer::Frame;
 use crate::command::{Action, Command};
 use crate::lease::{RenewError, Renewal};
 use crate::protocol::ToClient;
-use super::peer::Frame;
 use crate::state::{Outcome, Pinned};
 use crate::txn;
 use crate::types::{
@@ -89,7 +89,9 @@ impl MemberLoop {
         match flow::route(&request, self.standing()) {
             Ok(Route::Lessor) => self.ask_lessor(request, to, now),
             // Passing it on once more could go round in circles while members disagree on who leads.
-            Ok(_) => self.answer(to, Err(flow::unavailable("the member asked does not lead"))),
+            Ok(Route::Local | Route::Read | Route::Propose | Route::AskLeader(_)) => {
+                self.answer(to, Err(flow::unavailable("the member asked does not lead")))
+            }
             Err(error) => self.answer(to, Err(error)),
         }
     }
@@ -196,7 +198,14 @@ impl MemberLoop {
             Request::LeaseTimeToLive(ask) => {
                 self.reads.push(Self::deadline(now), Read::TimeToLive(ask, self.raft.term(), to));
             }
-            _ => self.answer(to, Err(flow::unavailable("only leases are asked of the leader"))),
+            Request::Range(_)
+            | Request::Put(_)
+            | Request::DeleteRange(_)
+            | Request::Txn(_)
+            | Request::Compact(_)
+            | Request::LeaseGrant(_)
+            | Request::LeaseRevoke(_)
+            | Request::Status(_) => self.answer(to, Err(flow::unavailable("only leases are asked of the leader"))),
         }
     }
 
@@ -250,12 +259,7 @@ impl MemberLoop {
         self.answer(to, outcome);
     }
 
-    fn time_to_live(
-        &self,
-        request: LeaseTimeToLiveRequest,
-        term: Term,
-        now: Instant,
-    ) -> Result<Response, ClientError> {
+    fn time_to_live(&self, request: LeaseTimeToLiveRequest, term: Term, now: Instant) -> Result<Response, ClientError> {
         let state = self.shared.state();
         let lease = state.leases().get(request.id).ok_or_else(gone)?;
         if self.lessor.term() != Some(term) {
@@ -275,7 +279,10 @@ impl MemberLoop {
     /// Proposes what is due of leases, while this member leads and keeps their time.
     pub(super) fn propose_due(&mut self, now: Instant) {
         let Some(term) = self.lessor.term() else { return };
-        if self.raft.role() != Role::Leader || self.raft.term() != term || self.lessor.next_due().is_none_or(|at| at > now) {
+        if self.raft.role() != Role::Leader
+            || self.raft.term() != term
+            || self.lessor.next_due().is_none_or(|at| at > now)
+        {
             return;
         }
         for action in self.lessor.due(now) {

@@ -96,7 +96,8 @@ impl Incoming {
 /// # Errors
 /// It was not taken; the follower may be asked again later.
 pub async fn ship(snapshots: &SnapshotDir, address: &str, hello: Hello, mut message: Message) -> io::Result<()> {
-    let (meta, data) = snapshots.load_newest().await?.ok_or_else(|| io::Error::other("there is no snapshot to ship"))?;
+    let (meta, data) =
+        snapshots.load_newest().await?.ok_or_else(|| io::Error::other("there is no snapshot to ship"))?;
     message.body = Body::Snapshot { meta };
     let (mut reader, writer) = dial(address).await?.into_split();
     tokio::select! {
@@ -152,10 +153,12 @@ async fn take(
     let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
     let mut frames = FrameReader::new(reader, MAX_FRAME);
     let Offer { message, length } = decode(&next(&mut frames).await?)?;
-    let meta = match &message.body {
-        Body::Snapshot { meta } if message.from == from && length <= MAX_SNAPSHOT => meta.clone(),
-        _ => return Err(io::Error::other("what is offered is no snapshot of the one who offers it")),
-    };
+    let foreign = || io::Error::other("what is offered is no snapshot of the one who offers it");
+    let Body::Snapshot { meta } = &message.body else { return Err(foreign()) };
+    if message.from != from || length > MAX_SNAPSHOT {
+        return Err(foreign());
+    }
+    let meta = meta.clone();
     if meta.index <= incoming.shared.applied() {
         // Raft tells the leader how far this member is; it has no use for the bytes.
         return inbox.send(Input::Message(message)).await.map_err(gone);
@@ -245,7 +248,11 @@ mod tests {
         assert_eq!(check(3, |_, _| {}).unwrap(), b"abc", "what follows is not its business");
         assert_eq!(check(4, |_, _| {}).unwrap_err(), "it is longer than announced");
         assert_eq!(check(6, |_, _| {}).unwrap_err(), "unexpected end of file");
-        let damaged = check(5, |at, chunk| if at == 1 { chunk.data = b"dE"[..].into() });
+        let damaged = check(5, |at, chunk| {
+            if at == 1 {
+                chunk.data = b"dE"[..].into()
+            }
+        });
         assert_eq!(damaged.unwrap_err(), "a chunk of it is damaged");
         let empty = check(5, |_, chunk| *chunk = Chunk { crc32c: 0, data: Bytes::new() });
         assert_eq!(empty.unwrap_err(), "a chunk of it is damaged");

@@ -90,7 +90,8 @@ impl Snapshots {
         let to = message.to;
         let Some(address) = self.config.members.get(&to).map(|member| member.peer.clone()) else { return };
         mark::sometimes!("snapshot sent");
-        let hello = Hello { purpose: Purpose::Snapshot, cluster_id: self.config.cluster_id(), from: self.config.id, to };
+        let hello =
+            Hello { purpose: Purpose::Snapshot, cluster_id: self.config.cluster_id(), from: self.config.id, to };
         let (dir, inbox) = (Arc::clone(&self.dir), self.inbox.clone());
         let shipment = async move {
             let shipped = snapshot_transfer::ship(&dir, &address, hello, message).await;

@@ -21,9 +21,7 @@ pub enum WalError {
         what: String,
     },
     /// The log was written in another format. Nothing was changed.
-    #[error(
-        "{segment}: its format is {found}, but this program knows only {known}. Run the version that wrote it"
-    )]
+    #[error("{segment}: its format is {found}, but this program knows only {known}. Run the version that wrote it")]
     Version {
         /// Path of the file.
         segment: String,
@@ -33,9 +31,7 @@ pub enum WalError {
         known: u32,
     },
     /// The log belongs to somebody else. Nothing was changed.
-    #[error(
-        "{segment}: belongs to {found}, not to {expected}. Give this member a directory of its own"
-    )]
+    #[error("{segment}: belongs to {found}, not to {expected}. Give this member a directory of its own")]
     Foreign {
         /// Path of the file.
         segment: String,
@@ -61,9 +57,7 @@ pub enum WalError {
     #[error("the disk has no space for another segment of the log")]
     NoSpace,
     /// One entry does not fit into a segment. Nothing was written.
-    #[error(
-        "an entry of {bytes} bytes does not fit into a segment of the log, which takes {limit}"
-    )]
+    #[error("an entry of {bytes} bytes does not fit into a segment of the log, which takes {limit}")]
     TooLarge {
         /// Size of its data.
         bytes: usize,

@@ -31,8 +31,7 @@ pub async fn read_all(dir: &Dir, identity: Identity) -> Result<Replayed, WalErro
 async fn read(dir: &Dir, name: &str) -> io::Result<Vec<u8>> {
     let file = dir.open_file(name).await?;
     let len = file.len().await?;
-    file.read_at(0, usize::try_from(len).map_err(io::Error::other)?)
-        .await
+    file.read_at(0, usize::try_from(len).map_err(io::Error::other)?).await
 }
 
 /// Makes the files fit to be written to: from here on the log goes on in `tail`, whose predecessor is `before`, or in a
@@ -47,12 +46,8 @@ pub async fn take_over(
     tail: Option<Linked>,
     prepared: Option<Head>,
 ) -> Result<Mended, WalError> {
-    remove_if_there(dir, segment::UNFINISHED)
-        .await
-        .map_err(WalError::Io)?;
-    let has_spare = keep_spare(dir, config.segment_bytes)
-        .await
-        .map_err(WalError::Io)?;
+    remove_if_there(dir, segment::UNFINISHED).await.map_err(WalError::Io)?;
+    let has_spare = keep_spare(dir, config.segment_bytes).await.map_err(WalError::Io)?;
     let next = match prepared {
         Some(head) => Some(reopen(dir, head).await.map_err(WalError::Io)?),
         None => None,
@@ -60,19 +55,11 @@ pub async fn take_over(
     match tail {
         Some(tail) => {
             let current = mend(dir, before, tail).await.map_err(WalError::Io)?;
-            Ok(Mended {
-                current,
-                next,
-                has_spare,
-            })
+            Ok(Mended { current, next, has_spare })
         }
         None => {
             let current = prepare(dir.clone(), config.head(1), has_spare).await?;
-            Ok(Mended {
-                current,
-                next,
-                has_spare: false,
-            })
+            Ok(Mended { current, next, has_spare: false })
         }
     }
 }
@@ -95,10 +82,7 @@ async fn mend(dir: &Dir, before: Option<&Linked>, tail: Linked) -> io::Result<Se
 
 async fn mend_segment(dir: &Dir, linked: &Linked) -> io::Result<Segment> {
     let file = dir.open_file(&segment::name(linked.head.sequence)).await?;
-    let (synced, end) = (
-        linked.position.synced as usize,
-        linked.position.offset as usize,
-    );
+    let (synced, end) = (linked.position.synced as usize, linked.position.offset as usize);
     let stray_end = linked.stray_end.unwrap_or(end);
     if stray_end > end {
         mark::sometimes!("torn tail cut");
@@ -110,20 +94,12 @@ async fn mend_segment(dir: &Dir, linked: &Linked) -> io::Result<Segment> {
         file.write_at(synced as u64, again).await?;
         file.sync_data().await?;
     }
-    Ok(Segment {
-        file,
-        head: linked.head,
-        position: linked.position,
-    })
+    Ok(Segment { file, head: linked.head, position: linked.position })
 }
 
 async fn reopen(dir: &Dir, head: Head) -> io::Result<Segment> {
     let file = dir.open_file(&segment::name(head.sequence)).await?;
-    Ok(Segment {
-        file,
-        head,
-        position: Position::first(head.salt()),
-    })
+    Ok(Segment { file, head, position: Position::first(head.salt()) })
 }
 
 /// Whether there is a spare segment of the right size; one of another is removed.

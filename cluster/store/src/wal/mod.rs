@@ -79,10 +79,7 @@ impl WalConfig {
 
     /// With segments of the default size.
     pub fn new(identity: Identity) -> WalConfig {
-        WalConfig {
-            identity,
-            segment_bytes: Self::DEFAULT_SEGMENT_BYTES,
-        }
+        WalConfig { identity, segment_bytes: Self::DEFAULT_SEGMENT_BYTES }
     }
 }
 
@@ -143,30 +140,18 @@ impl Wal {
     /// [`WalError::Corrupt`], [`WalError::Version`], [`WalError::Foreign`], [`WalError::SnapshotMissing`]: nothing was
     /// changed; somebody has to decide. [`WalError::NoSpace`] for a new log, or one to whose end nothing can be added.
     /// [`WalError::Io`]: try again.
-    pub async fn open(
-        dir: Dir,
-        config: WalConfig,
-        snapshot: &SnapshotMeta,
-    ) -> Result<(Wal, Recovered), WalError> {
+    pub async fn open(dir: Dir, config: WalConfig, snapshot: &SnapshotMeta) -> Result<(Wal, Recovered), WalError> {
         assert!(
             config.segment_bytes >= MIN_SEGMENT_BYTES && config.segment_bytes.is_multiple_of(8),
             "segments of {} bytes",
             config.segment_bytes
         );
-        let Replayed {
-            mut log,
-            older,
-            tail,
-            prepared,
-        } = mend::read_all(&dir, config.identity).await?;
+        let Replayed { mut log, older, tail, prepared } = mend::read_all(&dir, config.identity).await?;
         let snapshot_is_news = log.continue_from(snapshot, dir.path())?;
         // From here on the directory may change.
         let current_last_index = tail.map_or(0, |tail| tail.last_index);
         let mended = mend::take_over(&dir, &config, older.last(), tail, prepared).await?;
-        let older = older.iter().map(|linked| Older {
-            sequence: linked.head.sequence,
-            last_index: linked.last_index,
-        });
+        let older = older.iter().map(|linked| Older { sequence: linked.head.sequence, last_index: linked.last_index });
         let mut wal = Wal {
             dir,
             config,
@@ -182,11 +167,7 @@ impl Wal {
             closed: None,
         };
         wal.prepare_next();
-        let Log {
-            hard_state,
-            snapshot,
-            entries,
-        } = log;
+        let Log { hard_state, snapshot, entries } = log;
         let is_bare = wal.current.position.offset as usize == HEAD_BYTES && !wal.older.is_empty();
         match snapshot {
             Some(snapshot) if snapshot_is_news && !is_bare => wal.snapshot(&snapshot).await?,
@@ -198,13 +179,7 @@ impl Wal {
             wal.flush().await?;
         }
         wal.sync().await?;
-        Ok((
-            wal,
-            Recovered {
-                hard_state,
-                entries,
-            },
-        ))
+        Ok((wal, Recovered { hard_state, entries }))
     }
 
     /// Appends a hard state and entries, with one write. Durable after the next [`Wal::sync`].
@@ -215,18 +190,11 @@ impl Wal {
     /// # Errors
     /// [`WalError::NoSpace`]: not all was appended; appending the same again later is right. [`WalError::TooLarge`].
     /// [`WalError::Io`]: final.
-    pub async fn append(
-        &mut self,
-        hard_state: Option<&HardState>,
-        entries: &[Entry],
-    ) -> Result<(), WalError> {
+    pub async fn append(&mut self, hard_state: Option<&HardState>, entries: &[Entry]) -> Result<(), WalError> {
         self.check_open()?;
         let limit = self.max_entry_bytes();
         if let Some(entry) = entries.iter().find(|entry| entry.data.len() > limit) {
-            return Err(WalError::TooLarge {
-                bytes: entry.data.len(),
-                limit,
-            });
+            return Err(WalError::TooLarge { bytes: entry.data.len(), limit });
         }
         for entry in entries {
             assert!(
@@ -269,16 +237,8 @@ impl Wal {
     /// As [`Wal::append`].
     pub async fn snapshot(&mut self, meta: &SnapshotMeta) -> Result<(), WalError> {
         self.check_open()?;
-        assert!(
-            meta.voters.len() <= MAX_VOTERS,
-            "a snapshot with {} voters",
-            meta.voters.len()
-        );
-        if self
-            .snapshot
-            .as_ref()
-            .is_some_and(|noted| noted.index >= meta.index)
-        {
+        assert!(meta.voters.len() <= MAX_VOTERS, "a snapshot with {} voters", meta.voters.len());
+        if self.snapshot.as_ref().is_some_and(|noted| noted.index >= meta.index) {
             return Ok(());
         }
         self.add(Kind::Snapshot, meta).await?;
@@ -296,10 +256,7 @@ impl Wal {
         let before = before.min(covered + 1);
         // The snapshot's record, and what the current segment begins with, take the place of what goes.
         self.sync().await?;
-        while self
-            .older
-            .front()
-            .is_some_and(|oldest| oldest.last_index < before)
+        while self.older.front().is_some_and(|oldest| oldest.last_index < before)
             && let Some(oldest) = self.older.pop_front()
         {
             let name = segment::name(oldest.sequence);
@@ -347,21 +304,14 @@ impl Wal {
     /// Largest data of an entry that can be appended.
     pub fn max_entry_bytes(&self) -> usize {
         let first = HEAD_BYTES + STATE_BYTES;
-        self.config.segment_bytes as usize
-            - first
-            - LINK_BYTES as usize
-            - record_bytes(ENTRY_OVERHEAD_BYTES)
-            - 8
+        self.config.segment_bytes as usize - first - LINK_BYTES as usize - record_bytes(ENTRY_OVERHEAD_BYTES) - 8
     }
 
     /// Encodes a record, in the next segment where this one has no room for it.
     async fn add<T: Serialize>(&mut self, kind: Kind, payload: &T) -> Result<(), WalError> {
         if !self.fits(kind, payload) {
             self.roll().await?;
-            assert!(
-                self.fits(kind, payload),
-                "a record that fits into no segment"
-            );
+            assert!(self.fits(kind, payload), "a record that fits into no segment");
         }
         Ok(())
     }
@@ -382,20 +332,12 @@ impl Wal {
     async fn roll(&mut self) -> Result<(), WalError> {
         self.flush().await?;
         let next = self.take_next().await?;
-        record::encode(
-            &mut self.buffer,
-            &mut self.current.position,
-            Kind::Link,
-            &next.head.sequence,
-        );
+        record::encode(&mut self.buffer, &mut self.current.position, Kind::Link, &next.head.sequence);
         self.flush().await?;
         // Durable before anything follows it, so that only the last segment of a log can be torn.
         self.sync().await?;
         mark::sometimes!("log segment begun");
-        self.older.push_back(Older {
-            sequence: self.current.head.sequence,
-            last_index: self.current_last_index,
-        });
+        self.older.push_back(Older { sequence: self.current.head.sequence, last_index: self.current_last_index });
         self.current = next;
         self.current_last_index = 0;
         self.prepare_next();
@@ -405,19 +347,9 @@ impl Wal {
 
     /// Encodes what is needed of the segments before, so that they can go.
     fn begin_segment(&mut self) {
-        record::encode(
-            &mut self.buffer,
-            &mut self.current.position,
-            Kind::HardState,
-            &self.hard_state,
-        );
+        record::encode(&mut self.buffer, &mut self.current.position, Kind::HardState, &self.hard_state);
         if let Some(snapshot) = &self.snapshot {
-            record::encode(
-                &mut self.buffer,
-                &mut self.current.position,
-                Kind::Snapshot,
-                snapshot,
-            );
+            record::encode(&mut self.buffer, &mut self.current.position, Kind::Snapshot, snapshot);
         }
     }
 
@@ -475,10 +407,7 @@ impl Wal {
 
     /// Does an operation of the disk. If it fails, or if the caller goes away before it ends, the log is closed: what is
     /// on the disk is unknown then.
-    async fn complete(
-        &mut self,
-        operation: impl Future<Output = io::Result<()>>,
-    ) -> Result<(), WalError> {
+    async fn complete(&mut self, operation: impl Future<Output = io::Result<()>>) -> Result<(), WalError> {
         self.closed = Some(io::ErrorKind::Interrupted);
         let result = operation.await;
         self.closed = result.as_ref().err().map(io::Error::kind);
@@ -488,21 +417,14 @@ impl Wal {
     fn check_open(&self) -> Result<(), WalError> {
         match self.closed {
             None => Ok(()),
-            Some(kind) => Err(WalError::Io(io::Error::new(
-                kind,
-                "an earlier operation of the disk failed",
-            ))),
+            Some(kind) => Err(WalError::Io(io::Error::new(kind, "an earlier operation of the disk failed"))),
         }
     }
 }
 
 impl WalConfig {
     fn head(&self, sequence: u64) -> Head {
-        Head {
-            sequence,
-            segment_bytes: self.segment_bytes,
-            identity: self.identity,
-        }
+        Head { sequence, segment_bytes: self.segment_bytes, identity: self.identity }
     }
 }
 

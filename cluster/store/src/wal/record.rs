@@ -66,26 +66,16 @@ impl Head {
     /// [`WalError::Version`] for a format that this build does not know; [`WalError::Corrupt`] for anything else that is
     /// not a head. `segment` is for the message.
     pub fn decode(segment: &str, bytes: &[u8]) -> Result<(Head, u32), WalError> {
-        let corrupt = |what: &str| WalError::Corrupt {
-            segment: segment.to_owned(),
-            offset: 0,
-            what: what.to_owned(),
-        };
+        let corrupt = |what: &str| WalError::Corrupt { segment: segment.to_owned(), offset: 0, what: what.to_owned() };
         if bytes.len() < HEAD_BYTES {
             return Err(corrupt("the file is shorter than its head"));
         }
         if bytes[..8] != MAGIC {
-            return Err(corrupt(
-                "the file does not begin as a segment of the log does",
-            ));
+            return Err(corrupt("the file does not begin as a segment of the log does"));
         }
         let format = u32_at(bytes, 8);
         if format != FORMAT {
-            return Err(WalError::Version {
-                segment: segment.to_owned(),
-                found: format,
-                known: FORMAT,
-            });
+            return Err(WalError::Version { segment: segment.to_owned(), found: format, known: FORMAT });
         }
         let crc = u32_at(bytes, HEAD_BYTES - 4);
         if crc != crc32c::crc32c(&bytes[..HEAD_BYTES - 4]) {
@@ -94,10 +84,7 @@ impl Head {
         let head = Head {
             segment_bytes: u32_at(bytes, 12),
             sequence: u64_at(bytes, 16),
-            identity: Identity {
-                cluster: u64_at(bytes, 24),
-                member: u64_at(bytes, 32),
-            },
+            identity: Identity { cluster: u64_at(bytes, 24), member: u64_at(bytes, 32) },
         };
         Ok((head, crc))
     }
@@ -119,9 +106,7 @@ pub enum Kind {
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
-        [Kind::HardState, Kind::Entry, Kind::Snapshot, Kind::Link]
-            .into_iter()
-            .find(|&kind| kind as u8 == byte)
+        [Kind::HardState, Kind::Entry, Kind::Snapshot, Kind::Link].into_iter().find(|&kind| kind as u8 == byte)
     }
 }
 
@@ -141,29 +126,17 @@ pub struct Position {
 impl Position {
     /// Before the first record of a segment whose head has the checksum `salt` and is durable.
     pub fn first(salt: u32) -> Position {
-        Position {
-            salt,
-            chain: salt,
-            offset: HEAD_BYTES as u32,
-            synced: HEAD_BYTES as u32,
-        }
+        Position { salt, chain: salt, offset: HEAD_BYTES as u32, synced: HEAD_BYTES as u32 }
     }
 }
 
 /// Adds a record to `buffer`, which is to be written at the position that it began with, and moves `position` behind it.
-pub fn encode<T: Serialize>(
-    buffer: &mut BytesMut,
-    position: &mut Position,
-    kind: Kind,
-    payload: &T,
-) {
+pub fn encode<T: Serialize>(buffer: &mut BytesMut, position: &mut Position, kind: Kind, payload: &T) {
     let start = buffer.len();
     buffer.put_bytes(0, RECORD_HEAD_BYTES);
-    postcard::serialize_with_flavor(payload, Tail(buffer))
-        .expect("plain data always has an encoding");
+    postcard::serialize_with_flavor(payload, Tail(buffer)).expect("plain data always has an encoding");
     let body = start + RECORD_HEAD_BYTES;
-    let len = u32::try_from(buffer.len() - body)
-        .expect("the caller bounds records by the size of a segment");
+    let len = u32::try_from(buffer.len() - body).expect("the caller bounds records by the size of a segment");
     let payload_crc = crc32c::crc32c(&buffer[body..]);
     let head = &mut buffer[start..body];
     head[0..4].copy_from_slice(&len.to_le_bytes());
@@ -173,10 +146,7 @@ pub fn encode<T: Serialize>(
     head[16..20].copy_from_slice(&payload_crc.to_le_bytes());
     let crc = crc32c::crc32c_append(position.salt, &head[..20]);
     head[20..24].copy_from_slice(&crc.to_le_bytes());
-    buffer.put_bytes(
-        0,
-        record_bytes(len as usize) - RECORD_HEAD_BYTES - len as usize,
-    );
+    buffer.put_bytes(0, record_bytes(len as usize) - RECORD_HEAD_BYTES - len as usize);
     position.chain = crc;
     position.offset += record_bytes(len as usize) as u32;
 }
@@ -186,7 +156,7 @@ pub const fn record_bytes(len: usize) -> usize {
     (RECORD_HEAD_BYTES + len).next_multiple_of(ALIGNMENT)
 }
 
-/// A record that was verified.
+/// A record whose head was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// What it holds.
@@ -198,6 +168,7 @@ pub struct Record {
     /// What had been synced when it was written: everything before this.
     pub synced: usize,
     previous: u32,
+    payload_crc: u32,
     crc: u32,
 }
 
@@ -205,9 +176,13 @@ impl Record {
     fn end(&self) -> usize {
         self.offset + record_bytes(self.payload.len())
     }
+
+    fn is_whole(&self, segment: &[u8]) -> bool {
+        crc32c::crc32c(&segment[self.payload.clone()]) == self.payload_crc
+    }
 }
 
-/// The record at `offset` of a segment, if there is a whole one.
+/// The record at `offset` of a segment, if there is one. Its payload may be damaged.
 fn decode(segment: &[u8], salt: u32, offset: usize) -> Option<Record> {
     let head = segment.get(offset..offset + RECORD_HEAD_BYTES)?;
     let kind = Kind::from_byte(head[4])?;
@@ -218,15 +193,13 @@ fn decode(segment: &[u8], salt: u32, offset: usize) -> Option<Record> {
     let body = offset + RECORD_HEAD_BYTES;
     let end = body.checked_add(u32_at(head, 0) as usize)?;
     let synced = offset.checked_sub(u32_at(head, 8) as usize)?;
-    if u32_at(head, 16) != crc32c::crc32c(segment.get(body..end)?) {
-        return None;
-    }
-    Some(Record {
+    (end <= segment.len()).then(|| Record {
         kind,
         offset,
         payload: body..end,
         synced,
         previous: u32_at(head, 12),
+        payload_crc: u32_at(head, 16),
         crc,
     })
 }
@@ -238,7 +211,7 @@ pub struct Scan {
     pub records: Vec<Record>,
     /// Behind the last of them. `synced` is what later records prove to be durable, as far as they go.
     pub position: Position,
-    /// The end of the last record beyond, if there are any that are whole but out of reach: what power loss kept of
+    /// The end of the last record beyond, if there are any that are damaged or out of reach: what power loss kept of
     /// unsynced records, of which it lost some.
     pub stray_end: Option<usize>,
 }
@@ -257,6 +230,7 @@ pub fn scan(segment: &[u8], salt: u32) -> Result<Scan, usize> {
     while !linked
         && let Some(record) = decode(segment, salt, position.offset as usize)
         && record.previous == position.chain
+        && record.is_whole(segment)
     {
         position.chain = record.crc;
         position.offset = record.end() as u32;
@@ -269,22 +243,14 @@ pub fn scan(segment: &[u8], salt: u32) -> Result<Scan, usize> {
     let mut at = end;
     while at + RECORD_HEAD_BYTES <= segment.len() {
         // No record begins with eight zeros, and most of what is beyond the end is zeros.
-        let stray = if segment[at..at + 8] == [0; 8] {
-            None
-        } else {
-            decode(segment, salt, at)
-        };
+        let stray = if segment[at..at + 8] == [0; 8] { None } else { decode(segment, salt, at) };
         if stray.as_ref().is_some_and(|record| record.synced > end) {
             return Err(end);
         }
         at = stray.as_ref().map_or(at + ALIGNMENT, Record::end);
         stray_end = stray.map(|record| record.end()).or(stray_end);
     }
-    Ok(Scan {
-        records,
-        position,
-        stray_end,
-    })
+    Ok(Scan { records, position, stray_end })
 }
 
 /// postcard's way into a buffer that is already there.

@@ -86,11 +86,7 @@ impl Replay {
         let path = self.path(sequence);
         let (head, salt) = Head::decode(&path, bytes)?;
         if head.identity != self.identity {
-            return Err(WalError::Foreign {
-                segment: path,
-                found: head.identity,
-                expected: self.identity,
-            });
+            return Err(WalError::Foreign { segment: path, found: head.identity, expected: self.identity });
         }
         if head.sequence != sequence || bytes.len() != head.segment_bytes as usize {
             return Err(self.corrupt(sequence, 0, "name or size are not what the head says"));
@@ -99,13 +95,8 @@ impl Replay {
         if before.is_some_and(|before| before.sequence + 1 != sequence) {
             return Err(self.corrupt(sequence, 0, "the segment before it is missing"));
         }
-        let scan = scan(bytes, salt).map_err(|offset| {
-            self.corrupt(
-                sequence,
-                offset,
-                "a record that was synced is damaged or missing",
-            )
-        })?;
+        let scan = scan(bytes, salt)
+            .map_err(|offset| self.corrupt(sequence, offset, "a record that was synced is damaged or missing"))?;
         match (&self.tail, self.link.take()) {
             (Some(tail), None) => {
                 if !scan.records.is_empty() || scan.stray_end.is_some() {
@@ -120,11 +111,7 @@ impl Replay {
                 return Ok(false);
             }
             (Some(tail), Some(link)) if link != sequence => {
-                return Err(self.corrupt(
-                    tail.head.sequence,
-                    0,
-                    "it leads to a segment that is not there",
-                ));
+                return Err(self.corrupt(tail.head.sequence, 0, "it leads to a segment that is not there"));
             }
             (Some(tail), Some(_)) => self.older.push(*tail),
             (None, _) => {}
@@ -133,12 +120,7 @@ impl Replay {
         for record in &scan.records {
             last_index = last_index.max(self.apply(sequence, bytes, record)?);
         }
-        self.tail = Some(Linked {
-            head,
-            last_index,
-            position: scan.position,
-            stray_end: scan.stray_end,
-        });
+        self.tail = Some(Linked { head, last_index, position: scan.position, stray_end: scan.stray_end });
         Ok(true)
     }
 
@@ -151,12 +133,7 @@ impl Replay {
             let what = format!("it leads to {}, which is not there", segment::name(link));
             return Err(self.corrupt(tail.head.sequence, tail.position.offset as usize, &what));
         }
-        Ok(Replayed {
-            log: self.log,
-            older: self.older,
-            tail: self.tail,
-            prepared: self.prepared,
-        })
+        Ok(Replayed { log: self.log, older: self.older, tail: self.tail, prepared: self.prepared })
     }
 
     /// Takes in one record; returns the index of its entry, or 0.
@@ -173,9 +150,7 @@ impl Replay {
             Kind::Entry => {
                 let entry: Entry = self.plain(at, payload)?;
                 let index = entry.index;
-                self.log
-                    .put(entry)
-                    .map_err(|what| self.corrupt(at.0, at.1, &what))?;
+                self.log.put(entry).map_err(|what| self.corrupt(at.0, at.1, &what))?;
                 return Ok(index);
             }
         }
@@ -184,20 +159,12 @@ impl Replay {
 
     fn plain<T: DeserializeOwned>(&self, at: (u64, usize), payload: &[u8]) -> Result<T, WalError> {
         postcard::from_bytes(payload).map_err(|error| {
-            self.corrupt(
-                at.0,
-                at.1,
-                &format!("a record with a good checksum makes no sense ({error})"),
-            )
+            self.corrupt(at.0, at.1, &format!("a record with a good checksum makes no sense ({error})"))
         })
     }
 
     fn corrupt(&self, sequence: u64, offset: usize, what: &str) -> WalError {
-        WalError::Corrupt {
-            segment: self.path(sequence),
-            offset: offset as u64,
-            what: what.to_owned(),
-        }
+        WalError::Corrupt { segment: self.path(sequence), offset: offset as u64, what: what.to_owned() }
     }
 
     fn path(&self, sequence: u64) -> String {
@@ -214,11 +181,7 @@ impl Log {
 
     /// Takes in a snapshot, if it is newer than the one noted. One that the entries do not lead up to replaces them all.
     pub fn note_snapshot(&mut self, snapshot: SnapshotMeta) {
-        if self
-            .snapshot
-            .as_ref()
-            .is_some_and(|noted| noted.index >= snapshot.index)
-        {
+        if self.snapshot.as_ref().is_some_and(|noted| noted.index >= snapshot.index) {
             return;
         }
         if !self.leads_up_to(&snapshot) {
@@ -231,13 +194,9 @@ impl Log {
     fn put(&mut self, entry: Entry) -> Result<(), String> {
         if let (Some(first), Some(last)) = (self.entries.first(), self.entries.last()) {
             if entry.index > last.index + 1 {
-                return Err(format!(
-                    "entry {} follows entry {}",
-                    entry.index, last.index
-                ));
+                return Err(format!("entry {} follows entry {}", entry.index, last.index));
             }
-            self.entries
-                .truncate(entry.index.saturating_sub(first.index) as usize);
+            self.entries.truncate(entry.index.saturating_sub(first.index) as usize);
         }
         self.entries.push(entry);
         Ok(())
@@ -269,20 +228,14 @@ impl Log {
         }
         let wanted = self.entries.first().map_or(noted, |first| first.index - 1);
         if newest.index < wanted {
-            return Err(WalError::SnapshotMissing {
-                dir: dir.to_owned(),
-                wanted,
-                found: newest.index,
-            });
+            return Err(WalError::SnapshotMissing { dir: dir.to_owned(), wanted, found: newest.index });
         }
         let (last, commit) = (self.last_index(), self.hard_state.commit);
         if last < commit {
             return Err(WalError::Corrupt {
                 segment: dir.to_owned(),
                 offset: 0,
-                what: format!(
-                    "the log ends at entry {last}, but entries up to {commit} were committed"
-                ),
+                what: format!("the log ends at entry {last}, but entries up to {commit} were committed"),
             });
         }
         Ok(is_news)

@@ -43,15 +43,9 @@ pub struct Segment {
 /// [`WalError::NoSpace`], having changed nothing; [`WalError::Io`] for anything else, which is final.
 pub async fn prepare(dir: Dir, head: Head, recycle: bool) -> Result<Segment, WalError> {
     match make(&dir, head, recycle).await {
-        Ok(file) => Ok(Segment {
-            file,
-            head,
-            position: Position::first(head.salt()),
-        }),
+        Ok(file) => Ok(Segment { file, head, position: Position::first(head.salt()) }),
         Err(error) if error.kind() == ErrorKind::StorageFull => {
-            remove_if_there(&dir, UNFINISHED)
-                .await
-                .map_err(WalError::Io)?;
+            remove_if_there(&dir, UNFINISHED).await.map_err(WalError::Io)?;
             Err(WalError::NoSpace)
         }
         Err(error) => Err(WalError::Io(error)),
@@ -69,8 +63,7 @@ async fn make(dir: &Dir, head: Head, recycle: bool) -> io::Result<File> {
         file.allocate(u64::from(head.segment_bytes)).await?;
         (UNFINISHED, file)
     };
-    file.write_at(0, Bytes::copy_from_slice(&head.encode()))
-        .await?;
+    file.write_at(0, Bytes::copy_from_slice(&head.encode())).await?;
     file.sync_data().await?;
     dir.rename(from, &name(head.sequence)).await?;
     dir.sync().await?;

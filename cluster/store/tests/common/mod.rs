@@ -64,9 +64,8 @@ impl Cluster {
         world.start(client_host, || Box::pin(pending()));
         let running: Arc<Mutex<BTreeMap<u64, Arc<Member>>>> = Arc::default();
         let stops: Arc<Mutex<Vec<(u64, StopReason)>>> = Arc::default();
-        let members: BTreeMap<u64, MemberAddress> = (1..=3)
-            .map(|n| (n, MemberAddress { peer: format!("s{n}:2380"), client: format!("s{n}:2379") }))
-            .collect();
+        let members: BTreeMap<u64, MemberAddress> =
+            (1..=3).map(|n| (n, MemberAddress { peer: format!("s{n}:2380"), client: format!("s{n}:2379") })).collect();
         let mut hosts = BTreeMap::new();
         for id in 1..=3 {
             let host = world.add_host(&format!("s{id}"), address(id as u8));

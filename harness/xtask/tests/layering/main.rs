@@ -20,10 +20,7 @@ fn root() -> PathBuf {
 #[test]
 fn every_crate_depends_only_on_what_its_layer_allows() {
     let crates = manifests::read_workspace(&root());
-    assert!(
-        crates.len() >= manifests::LAYERS.len(),
-        "the workspace was not read: {crates:?}"
-    );
+    assert!(crates.len() >= manifests::LAYERS.len(), "the workspace was not read: {crates:?}");
     let violations = manifests::violations(manifests::LAYERS, &crates);
     assert!(violations.is_empty(), "\n{}", violations.join("\n"));
 }
@@ -31,15 +28,7 @@ fn every_crate_depends_only_on_what_its_layer_allows() {
 #[test]
 fn only_rt_touches_the_machine() {
     let files = sources::read_cluster(&root());
-    assert!(
-        files
-            .iter()
-            .any(|(path, _)| path == "cluster/mark/src/lib.rs"),
-        "the sources were not read"
-    );
-    let violations: Vec<_> = files
-        .iter()
-        .flat_map(|(path, text)| sources::violations(path, text))
-        .collect();
+    assert!(files.iter().any(|(path, _)| path == "cluster/mark/src/lib.rs"), "the sources were not read");
+    let violations: Vec<_> = files.iter().flat_map(|(path, text)| sources::violations(path, text)).collect();
     assert!(violations.is_empty(), "\n{}", violations.join("\n"));
 }

@@ -12,63 +12,21 @@ pub struct Layer {
 
 /// The table. A crate that is not in it may not exist; a row without a crate may not stay.
 pub const LAYERS: &[Layer] = &[
-    Layer {
-        folder: "cluster/mark",
-        may_use: &[],
-    },
-    Layer {
-        folder: "cluster/rt",
-        may_use: &["mark"],
-    },
-    Layer {
-        folder: "cluster/raft",
-        may_use: &["mark"],
-    },
-    Layer {
-        folder: "cluster/store",
-        may_use: &["mark", "rt", "raft"],
-    },
-    Layer {
-        folder: "cluster/seaworthy",
-        may_use: &["mark", "rt", "raft", "store"],
-    },
-    Layer {
-        folder: "faults",
-        may_use: &[],
-    },
-    Layer {
-        folder: "harness/record",
-        may_use: &["faults"],
-    },
-    Layer {
-        folder: "harness/checkers",
-        may_use: &["faults", "record"],
-    },
-    Layer {
-        folder: "workloads",
-        may_use: &["rt", "store", "record"],
-    },
+    Layer { folder: "cluster/mark", may_use: &[] },
+    Layer { folder: "cluster/rt", may_use: &["mark"] },
+    Layer { folder: "cluster/raft", may_use: &["mark"] },
+    Layer { folder: "cluster/store", may_use: &["mark", "rt", "raft"] },
+    Layer { folder: "cluster/seaworthy", may_use: &["mark", "rt", "raft", "store"] },
+    Layer { folder: "faults", may_use: &[] },
+    Layer { folder: "harness/record", may_use: &["faults"] },
+    Layer { folder: "harness/checkers", may_use: &["faults", "record"] },
+    Layer { folder: "workloads", may_use: &["rt", "store", "record"] },
     Layer {
         folder: "harness/sim",
-        may_use: &[
-            "mark",
-            "rt",
-            "raft",
-            "store",
-            "seaworthy",
-            "faults",
-            "record",
-            "workloads",
-        ],
+        may_use: &["mark", "rt", "raft", "store", "seaworthy", "faults", "record", "workloads"],
     },
-    Layer {
-        folder: "harness/real",
-        may_use: &["faults", "record"],
-    },
-    Layer {
-        folder: "reports",
-        may_use: &["faults", "record"],
-    },
+    Layer { folder: "harness/real", may_use: &["faults", "record"] },
+    Layer { folder: "reports", may_use: &["faults", "record"] },
     Layer {
         folder: "harness/seatrial",
         may_use: &[
@@ -86,10 +44,7 @@ pub const LAYERS: &[Layer] = &[
             "reports",
         ],
     },
-    Layer {
-        folder: "harness/xtask",
-        may_use: &[],
-    },
+    Layer { folder: "harness/xtask", may_use: &[] },
 ];
 
 /// External crates that only `rt` may name: they bring sockets, clocks, threads or randomness of their own, or an order
@@ -139,18 +94,12 @@ pub fn violations(layers: &[Layer], crates: &[Crate]) -> Vec<String> {
     let mut wrong = cycle(layers);
     for layer in layers {
         if !crates.iter().any(|it| it.folder == layer.folder) {
-            wrong.push(format!(
-                "{} is in the table but not in the workspace",
-                layer.folder
-            ));
+            wrong.push(format!("{} is in the table but not in the workspace", layer.folder));
         }
     }
     for it in crates {
         match layers.iter().find(|layer| layer.folder == it.folder) {
-            None => wrong.push(format!(
-                "{} is in the workspace but not in the table",
-                it.folder
-            )),
+            None => wrong.push(format!("{} is in the workspace but not in the table", it.folder)),
             Some(layer) => wrong.extend(violations_of(it, layer, layers)),
         }
     }
@@ -162,10 +111,7 @@ fn violations_of(it: &Crate, layer: &Layer, layers: &[Layer]) -> Vec<String> {
     let in_cluster = it.folder.starts_with("cluster/");
     let of_workspace = |name: &str| layers.iter().find(|layer| layer.name() == name);
     if it.name != layer.name() {
-        wrong.push(format!(
-            "{}: the crate is called {}, unlike its folder",
-            it.folder, it.name
-        ));
+        wrong.push(format!("{}: the crate is called {}, unlike its folder", it.folder, it.name));
     }
     for used in &it.built_from {
         if of_workspace(used).is_some() && !layer.may_use.contains(&used.as_str()) {
@@ -176,13 +122,8 @@ fn violations_of(it: &Crate, layer: &Layer, layers: &[Layer]) -> Vec<String> {
         }
     }
     for used in &it.tested_with {
-        if in_cluster
-            && of_workspace(used).is_some_and(|layer| !layer.folder.starts_with("cluster/"))
-        {
-            wrong.push(format!(
-                "the tests of {} may not depend on {used}: it is not under cluster/",
-                it.name
-            ));
+        if in_cluster && of_workspace(used).is_some_and(|layer| !layer.folder.starts_with("cluster/")) {
+            wrong.push(format!("the tests of {} may not depend on {used}: it is not under cluster/", it.name));
         }
     }
     wrong
@@ -190,10 +131,7 @@ fn violations_of(it: &Crate, layer: &Layer, layers: &[Layer]) -> Vec<String> {
 
 /// The table must have an order in which every crate comes after all that it may use.
 fn cycle(layers: &[Layer]) -> Vec<String> {
-    let mut left: BTreeMap<&str, &[&str]> = layers
-        .iter()
-        .map(|layer| (layer.name(), layer.may_use))
-        .collect();
+    let mut left: BTreeMap<&str, &[&str]> = layers.iter().map(|layer| (layer.name(), layer.may_use)).collect();
     loop {
         let free: Vec<&str> = left
             .iter()
@@ -208,31 +146,20 @@ fn cycle(layers: &[Layer]) -> Vec<String> {
     if left.is_empty() {
         return Vec::new();
     }
-    vec![format!(
-        "the table has a cycle among {}",
-        left.keys().copied().collect::<Vec<_>>().join(", ")
-    )]
+    vec![format!("the table has a cycle among {}", left.keys().copied().collect::<Vec<_>>().join(", "))]
 }
 
 /// The workspace's crates, from its manifests.
 pub fn read_workspace(root: &Path) -> Vec<Crate> {
     let manifest = read(&root.join("Cargo.toml"));
-    let members = manifest["workspace"]["members"]
-        .as_array()
-        .expect("members are a list");
-    members
-        .iter()
-        .map(|member| read_crate(root, member.as_str().expect("a member is a path")))
-        .collect()
+    let members = manifest["workspace"]["members"].as_array().expect("members are a list");
+    members.iter().map(|member| read_crate(root, member.as_str().expect("a member is a path"))).collect()
 }
 
 fn read_crate(root: &Path, folder: &str) -> Crate {
     let manifest = read(&root.join(folder).join("Cargo.toml"));
     let mut it = Crate {
-        name: manifest["package"]["name"]
-            .as_str()
-            .expect("a crate has a name")
-            .to_owned(),
+        name: manifest["package"]["name"].as_str().expect("a crate has a name").to_owned(),
         folder: folder.to_owned(),
         ..Crate::default()
     };
@@ -244,37 +171,21 @@ fn read_crate(root: &Path, folder: &str) -> Crate {
 }
 
 fn collect(section: &toml::Value, into: &mut Crate) {
-    let names = |key: &str| {
-        section
-            .get(key)
-            .and_then(toml::Value::as_table)
-            .into_iter()
-            .flat_map(|deps| deps.keys().cloned())
-    };
-    into.built_from
-        .extend(names("dependencies").chain(names("build-dependencies")));
+    let names =
+        |key: &str| section.get(key).and_then(toml::Value::as_table).into_iter().flat_map(|deps| deps.keys().cloned());
+    into.built_from.extend(names("dependencies").chain(names("build-dependencies")));
     into.tested_with.extend(names("dev-dependencies"));
 }
 
 fn read(path: &Path) -> toml::Value {
-    let text =
-        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 const SMALL: &[Layer] = &[
-    Layer {
-        folder: "cluster/rt",
-        may_use: &[],
-    },
-    Layer {
-        folder: "cluster/store",
-        may_use: &["rt"],
-    },
-    Layer {
-        folder: "harness/sim",
-        may_use: &["rt", "store"],
-    },
+    Layer { folder: "cluster/rt", may_use: &[] },
+    Layer { folder: "cluster/store", may_use: &["rt"] },
+    Layer { folder: "harness/sim", may_use: &["rt", "store"] },
 ];
 
 fn small(change: impl FnOnce(&mut Vec<Crate>)) -> Vec<String> {
@@ -283,11 +194,7 @@ fn small(change: impl FnOnce(&mut Vec<Crate>)) -> Vec<String> {
         .map(|layer| Crate {
             name: layer.name().to_owned(),
             folder: layer.folder.to_owned(),
-            built_from: layer
-                .may_use
-                .iter()
-                .map(|used| (*used).to_owned())
-                .collect(),
+            built_from: layer.may_use.iter().map(|used| (*used).to_owned()).collect(),
             ..Crate::default()
         })
         .collect();
@@ -310,32 +217,19 @@ fn a_dependency_that_the_table_lacks_is_noticed() {
 
 #[test]
 fn a_crate_that_the_table_lacks_is_noticed() {
-    let stray = Crate {
-        name: "stray".into(),
-        folder: "cluster/stray".into(),
-        ..Crate::default()
-    };
-    assert_eq!(
-        small(|crates| crates.push(stray)),
-        ["cluster/stray is in the workspace but not in the table"]
-    );
+    let stray = Crate { name: "stray".into(), folder: "cluster/stray".into(), ..Crate::default() };
+    assert_eq!(small(|crates| crates.push(stray)), ["cluster/stray is in the workspace but not in the table"]);
 }
 
 #[test]
 fn a_row_without_a_crate_is_noticed() {
-    assert_eq!(
-        small(|crates| crates.truncate(2)),
-        ["harness/sim is in the table but not in the workspace"]
-    );
+    assert_eq!(small(|crates| crates.truncate(2)), ["harness/sim is in the table but not in the workspace"]);
 }
 
 #[test]
 fn a_crate_named_unlike_its_folder_is_noticed() {
     let wrong = small(|crates| crates[1].name = "depot".into());
-    assert_eq!(
-        wrong,
-        ["cluster/store: the crate is called depot, unlike its folder"]
-    );
+    assert_eq!(wrong, ["cluster/store: the crate is called depot, unlike its folder"]);
 }
 
 #[test]
@@ -355,27 +249,15 @@ fn a_test_of_the_cluster_that_needs_the_harness_is_noticed() {
     let wrong = small(|crates| {
         crates[1].tested_with.insert("sim".into());
     });
-    assert_eq!(
-        wrong,
-        ["the tests of store may not depend on sim: it is not under cluster/"]
-    );
+    assert_eq!(wrong, ["the tests of store may not depend on sim: it is not under cluster/"]);
 }
 
 #[test]
 fn a_cycle_in_the_table_is_noticed() {
     let round = [
-        Layer {
-            folder: "cluster/rt",
-            may_use: &["store"],
-        },
-        Layer {
-            folder: "cluster/store",
-            may_use: &["rt"],
-        },
-        Layer {
-            folder: "faults",
-            may_use: &[],
-        },
+        Layer { folder: "cluster/rt", may_use: &["store"] },
+        Layer { folder: "cluster/store", may_use: &["rt"] },
+        Layer { folder: "faults", may_use: &[] },
     ];
     assert_eq!(cycle(&round), ["the table has a cycle among rt, store"]);
 }

@@ -12,30 +12,12 @@ const ONLY_RT: &[(&[&str], &str)] = &[
     (&["std", "time", "UNIX_EPOCH"], "time comes from rt::time"),
     (&["std", "thread"], "tasks come from rt::task"),
     (&["std", "fs"], "files come from rt::disk"),
-    (
-        &["std", "net", "TcpStream"],
-        "connections come from rt::net",
-    ),
-    (
-        &["std", "net", "TcpListener"],
-        "connections come from rt::net",
-    ),
-    (
-        &["std", "net", "UdpSocket"],
-        "connections come from rt::net",
-    ),
-    (
-        &["std", "net", "ToSocketAddrs"],
-        "names are resolved by rt::net",
-    ),
-    (
-        &["std", "os", "unix", "net"],
-        "connections come from rt::net",
-    ),
-    (
-        &["std", "process", "Command"],
-        "the simulator has no processes to start",
-    ),
+    (&["std", "net", "TcpStream"], "connections come from rt::net"),
+    (&["std", "net", "TcpListener"], "connections come from rt::net"),
+    (&["std", "net", "UdpSocket"], "connections come from rt::net"),
+    (&["std", "net", "ToSocketAddrs"], "names are resolved by rt::net"),
+    (&["std", "os", "unix", "net"], "connections come from rt::net"),
+    (&["std", "process", "Command"], "the simulator has no processes to start"),
 ];
 
 /// What of tokio has nothing to do with its runtime: such modules and macros work under every backend.
@@ -43,29 +25,15 @@ const TOKIO_ANYWHERE: &[&str] = &["sync", "io", "select", "join", "try_join", "p
 
 /// Words that decide differently from run to run, or that tell the builds apart.
 const WORDS: &[(&str, &str)] = &[
-    (
-        "HashMap",
-        "its order changes from run to run: BTreeMap or imbl::OrdMap",
-    ),
-    (
-        "HashSet",
-        "its order changes from run to run: BTreeSet or imbl::OrdSet",
-    ),
+    ("HashMap", "its order changes from run to run: BTreeMap or imbl::OrdMap"),
+    ("HashSet", "its order changes from run to run: BTreeSet or imbl::OrdSet"),
     ("RandomState", "it is different in every run"),
     ("madsim", "product code does not know which build it is in"),
     ("turmoil", "product code does not know which build it is in"),
 ];
 
 /// Crates of randomness: rt::random has the only streams.
-const RANDOM_CRATES: &[&str] = &[
-    "rand",
-    "rand_core",
-    "rand_chacha",
-    "rand_xoshiro",
-    "getrandom",
-    "fastrand",
-    "uuid",
-];
+const RANDOM_CRATES: &[&str] = &["rand", "rand_core", "rand_chacha", "rand_xoshiro", "getrandom", "fastrand", "uuid"];
 
 /// `file`, a path from the root, breaks these rules.
 pub fn violations(file: &str, text: &str) -> Vec<String> {
@@ -92,24 +60,19 @@ pub fn violations(file: &str, text: &str) -> Vec<String> {
         if word == "select" && unbiased(&tokens[at + 1..]) {
             wrong.push((
                 token.line,
-                "select! must begin with `biased;`: otherwise it draws from a generator of its own"
-                    .into(),
+                "select! must begin with `biased;`: otherwise it draws from a generator of its own".into(),
             ));
         }
     }
     wrong.sort();
-    wrong
-        .into_iter()
-        .map(|(line, what)| format!("{file}:{line}: {what}"))
-        .collect()
+    wrong.into_iter().map(|(line, what)| format!("{file}:{line}: {what}")).collect()
 }
 
 fn of_path(path: &Named) -> Option<&'static str> {
     let words: Vec<&str> = path.words.iter().map(String::as_str).collect();
     if words[0] == "tokio" {
         let outside = words.get(1).is_none_or(|it| !TOKIO_ANYWHERE.contains(it));
-        return (outside && (words.len() > 1 || path.imported))
-            .then_some("tokio's runtime comes in through rt alone");
+        return (outside && (words.len() > 1 || path.imported)).then_some("tokio's runtime comes in through rt alone");
     }
     if RANDOM_CRATES.contains(&words[0]) && (words.len() > 1 || path.imported) {
         return Some("randomness comes from rt::random");
@@ -117,10 +80,7 @@ fn of_path(path: &Named) -> Option<&'static str> {
     let named = |only: &[&str]| words.starts_with(only);
     // Whoever imports the module around it can name it in a way that is not seen here.
     let around = |only: &[&str]| path.imported && words.len() > 1 && only.starts_with(&words);
-    ONLY_RT
-        .iter()
-        .find(|(only, _)| named(only) || around(only))
-        .map(|(_, why)| *why)
+    ONLY_RT.iter().find(|(only, _)| named(only) || around(only)).map(|(_, why)| *why)
 }
 
 fn unbiased(after: &[Token]) -> bool {
@@ -149,11 +109,7 @@ fn paths(tokens: &[Token]) -> Vec<Named> {
             Kind::Word(word) if word == "use" => at = tree(tokens, at + 1, &[], &mut found),
             Kind::Word(_) => {
                 let (words, next) = path(tokens, at);
-                found.push(Named {
-                    line: tokens[at].line,
-                    words,
-                    imported: false,
-                });
+                found.push(Named { line: tokens[at].line, words, imported: false });
                 at = next;
             }
             Kind::Colons | Kind::Open | Kind::Close | Kind::Comma | Kind::Other(_) => at += 1,
@@ -198,11 +154,7 @@ fn tree(tokens: &[Token], mut at: usize, before: &[String], found: &mut Vec<Name
         words.truncate(renamed);
     }
     if !words.is_empty() {
-        found.push(Named {
-            line,
-            words,
-            imported: true,
-        });
+        found.push(Named { line, words, imported: true });
     }
     // A rename or a glob ends with the leaf.
     let ends = |kind: &Kind| matches!(kind, Kind::Comma | Kind::Close | Kind::Other(';'));
@@ -242,17 +194,11 @@ fn tokens(text: &str) -> Vec<Token> {
             '\'' => after_quote(&chars, at),
             first if first.is_alphanumeric() || first == '_' => {
                 let end = until(&chars, at, |it| !(it[0].is_alphanumeric() || it[0] == '_'));
-                found.push(Token {
-                    line,
-                    kind: Kind::Word(chars[at..end].iter().collect()),
-                });
+                found.push(Token { line, kind: Kind::Word(chars[at..end].iter().collect()) });
                 end
             }
             ':' if chars.get(at + 1) == Some(&':') => {
-                found.push(Token {
-                    line,
-                    kind: Kind::Colons,
-                });
+                found.push(Token { line, kind: Kind::Colons });
                 at + 2
             }
             first => {
@@ -308,11 +254,7 @@ fn after_prefixed_text(chars: &[char], at: usize) -> Option<usize> {
     let begins_word = at == 0 || !(chars[at - 1].is_alphanumeric() || chars[at - 1] == '_');
     let prefix_end = until(chars, at, |it| !matches!(it[0], 'r' | 'b' | 'c'));
     let raw = chars[at..prefix_end].contains(&'r');
-    let quote = if raw {
-        until(chars, prefix_end, |it| it[0] != '#')
-    } else {
-        prefix_end
-    };
+    let quote = if raw { until(chars, prefix_end, |it| it[0] != '#') } else { prefix_end };
     if !begins_word || prefix_end - at > 2 || chars.get(quote) != Some(&'"') {
         return None;
     }
@@ -320,9 +262,7 @@ fn after_prefixed_text(chars: &[char], at: usize) -> Option<usize> {
         return Some(after_text(chars, quote));
     }
     let hashes = quote - prefix_end;
-    let closes = |it: &[char]| {
-        it[0] == '"' && it.len() > hashes && it[1..=hashes].iter().all(|hash| *hash == '#')
-    };
+    let closes = |it: &[char]| it[0] == '"' && it.len() > hashes && it[1..=hashes].iter().all(|hash| *hash == '#');
     Some((until(chars, quote + 1, closes) + 1 + hashes).min(chars.len()))
 }
 
@@ -350,25 +290,16 @@ fn walk(root: &Path, folder: &str, files: &mut Vec<(String, String)>) {
         if root.join(&path).is_dir() {
             walk(root, &path, files);
         } else if name.ends_with(".rs") {
-            let text = std::fs::read_to_string(root.join(&path))
-                .unwrap_or_else(|error| panic!("{path}: {error}"));
+            let text = std::fs::read_to_string(root.join(&path)).unwrap_or_else(|error| panic!("{path}: {error}"));
             files.push((path, text));
         }
     }
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let entries =
-        std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut names: Vec<String> = entries
-        .map(|entry| {
-            entry
-                .expect("a folder can be read")
-                .file_name()
-                .to_string_lossy()
-                .into_owned()
-        })
-        .collect();
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("a folder can be read").file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }
@@ -376,52 +307,27 @@ fn names(folder: &Path) -> Vec<String> {
 #[cfg(test)]
 fn check(text: &str, expected: &[&str]) {
     let found = violations("cluster/store/src/x.rs", text);
-    let found: Vec<&str> = found
-        .iter()
-        .map(|it| it.trim_start_matches("cluster/store/src/x.rs:"))
-        .collect();
-    let matches = found.len() == expected.len()
-        && found
-            .iter()
-            .zip(expected)
-            .all(|(it, begin)| it.starts_with(begin));
+    let found: Vec<&str> = found.iter().map(|it| it.trim_start_matches("cluster/store/src/x.rs:")).collect();
+    let matches = found.len() == expected.len() && found.iter().zip(expected).all(|(it, begin)| it.starts_with(begin));
     assert!(matches, "{text:?}: found {found:?}, expected {expected:?}");
 }
 
 #[test]
 fn clocks_threads_and_files_are_noticed_however_they_are_named() {
-    check(
-        "let now = std::time::Instant::now();",
-        &["1: std::time::Instant::now"],
-    );
-    check(
-        "use std::{sync::Arc, time::{Duration, SystemTime}};",
-        &["1: std::time::SystemTime"],
-    );
+    check("let now = std::time::Instant::now();", &["1: std::time::Instant::now"]);
+    check("use std::{sync::Arc, time::{Duration, SystemTime}};", &["1: std::time::SystemTime"]);
     check("use std::time as clock;", &["1: std::time"]);
     check("use std::time::*;", &["1: std::time"]);
-    check(
-        "use std::fs::{self, File};",
-        &["1: std::fs", "1: std::fs::File"],
-    );
+    check("use std::fs::{self, File};", &["1: std::fs", "1: std::fs::File"]);
     check("\n::std::thread::spawn(|| ());", &["2: std::thread::spawn"]);
-    check(
-        "use std::time::Duration;\nuse std::sync::{Arc, Mutex};",
-        &[],
-    );
+    check("use std::time::Duration;\nuse std::sync::{Arc, Mutex};", &[]);
 }
 
 #[test]
 fn tokio_may_be_named_only_where_it_has_no_runtime() {
-    check(
-        "use tokio::sync::mpsc;\nuse tokio::io::{AsyncRead, AsyncWrite};\ntokio::pin!(x);",
-        &[],
-    );
+    check("use tokio::sync::mpsc;\nuse tokio::io::{AsyncRead, AsyncWrite};\ntokio::pin!(x);", &[]);
     check("tokio::spawn(async {});", &["1: tokio::spawn"]);
-    check(
-        "use tokio::{sync::Notify, time::sleep};",
-        &["1: tokio::time::sleep"],
-    );
+    check("use tokio::{sync::Notify, time::sleep};", &["1: tokio::time::sleep"]);
     check("use tokio;", &["1: tokio"]);
 }
 
@@ -434,33 +340,21 @@ fn select_must_be_biased() {
 #[test]
 fn randomness_unordered_maps_and_knowledge_of_the_build_are_noticed() {
     check("let x = rand::random();", &["1: rand::random"]);
-    check(
-        "use std::collections::{BTreeMap, HashMap};",
-        &["1: HashMap"],
-    );
+    check("use std::collections::{BTreeMap, HashMap};", &["1: HashMap"]);
     check("#[cfg(madsim)]\nfn f() {}", &["1: madsim"]);
 }
 
 #[test]
 fn comments_and_texts_do_not_count() {
-    check(
-        "// HashMap\n/* tokio::spawn /* nested */ std::fs */\nlet x = \"HashMap \\\" std::fs\";",
-        &[],
-    );
-    check(
-        "let x = br#\"HashMap \" std::fs\"#; let c = '\"'; let l: &'static str = \"HashMap\";",
-        &[],
-    );
+    check("// HashMap\n/* tokio::spawn /* nested */ std::fs */\nlet x = \"HashMap \\\" std::fs\";", &[]);
+    check("let x = br#\"HashMap \" std::fs\"#; let c = '\"'; let l: &'static str = \"HashMap\";", &[]);
     check("let c = '\\''; HashMap::new();", &["1: HashMap"]);
 }
 
 #[test]
 fn rt_is_free_and_seaworthys_main_may_read_files() {
     let text = "use std::fs;\nuse std::thread;";
-    assert_eq!(
-        violations("cluster/rt/src/real.rs", text),
-        Vec::<String>::new()
-    );
+    assert_eq!(violations("cluster/rt/src/real.rs", text), Vec::<String>::new());
     assert_eq!(
         violations("cluster/seaworthy/src/main.rs", text),
         ["cluster/seaworthy/src/main.rs:2: std::thread: tasks come from rt::task"]

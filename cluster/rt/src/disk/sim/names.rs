@@ -28,12 +28,7 @@ enum Change<T> {
 
 impl<T> Default for Names<T> {
     fn default() -> Self {
-        Names {
-            cached: BTreeMap::new(),
-            durable: BTreeMap::new(),
-            pending: VecDeque::new(),
-            next: 0,
-        }
+        Names { cached: BTreeMap::new(), durable: BTreeMap::new(), pending: VecDeque::new(), next: 0 }
     }
 }
 
@@ -48,23 +43,15 @@ impl<T: Clone> Names<T> {
     }
 
     pub(super) fn put(&mut self, name: &str, node: T) {
-        self.change(Change::Put {
-            name: name.to_owned(),
-            node,
-        });
+        self.change(Change::Put { name: name.to_owned(), node });
     }
 
     pub(super) fn rename(&mut self, from: &str, to: &str) {
-        self.change(Change::Rename {
-            from: from.to_owned(),
-            to: to.to_owned(),
-        });
+        self.change(Change::Rename { from: from.to_owned(), to: to.to_owned() });
     }
 
     pub(super) fn remove(&mut self, name: &str) {
-        self.change(Change::Remove {
-            name: name.to_owned(),
-        });
+        self.change(Change::Remove { name: name.to_owned() });
     }
 
     fn change(&mut self, change: Change<T>) {
@@ -96,11 +83,7 @@ impl<T: Clone> Names<T> {
             n => random.below(n as u64 + 1),
         };
         for (i, change) in std::mem::take(&mut self.pending).into_iter().enumerate() {
-            let survives = if lies.names_change_their_order {
-                random.chance(500)
-            } else {
-                (i as u64) < survivors
-            };
+            let survives = if lies.names_change_their_order { random.chance(500) } else { (i as u64) < survivors };
             if survives {
                 change.apply(&mut self.durable);
             }
@@ -137,11 +120,7 @@ mod tests {
         for seed in 0..100 {
             let mut names = Names::default();
             for step in steps {
-                match (
-                    step.strip_prefix('+'),
-                    step.strip_prefix('-'),
-                    step.split_once('>'),
-                ) {
+                match (step.strip_prefix('+'), step.strip_prefix('-'), step.split_once('>')) {
                     (Some(name), ..) => names.put(name, ()),
                     (_, Some(name), _) => names.remove(name),
                     (.., Some((from, to))) => names.rename(from, to),
@@ -149,13 +128,7 @@ mod tests {
                 }
             }
             names.power_loss(&mut Random::from_seed(seed), &Lies::NONE);
-            found.push(
-                names
-                    .iter()
-                    .map(|(name, ())| name.as_str())
-                    .collect::<Vec<_>>()
-                    .join(" "),
-            );
+            found.push(names.iter().map(|(name, ())| name.as_str()).collect::<Vec<_>>().join(" "));
         }
         found.sort();
         found.dedup();
@@ -166,10 +139,7 @@ mod tests {
     fn power_loss_leaves_the_state_after_some_change() {
         assert_eq!(after_power_loss(&["+a", "+b", "s"]), ["a b"]);
         assert_eq!(after_power_loss(&["+a", "+b"]), ["", "a", "a b"]);
-        assert_eq!(
-            after_power_loss(&["+a", "s", "a>b", "+c"]),
-            ["a", "b", "b c"]
-        );
+        assert_eq!(after_power_loss(&["+a", "s", "a>b", "+c"]), ["a", "b", "b c"]);
         assert_eq!(after_power_loss(&["+a", "+b", "s", "a>b"]), ["a b", "b"]);
         assert_eq!(after_power_loss(&["+a", "s", "-a", "s"]), [""]);
     }

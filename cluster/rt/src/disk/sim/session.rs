@@ -34,10 +34,7 @@ impl Session {
     pub(super) async fn open_dir(self, path: &str) -> io::Result<Dir> {
         self.take_time(Cost::Cached).await;
         let path = self.state().make_dirs(path)?.into();
-        Ok(Dir {
-            session: self,
-            path,
-        })
+        Ok(Dir { session: self, path })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -60,8 +57,7 @@ impl Session {
             let healed = {
                 let state = self.state();
                 let lies = &state.config.lies;
-                let alive =
-                    state.powered && (state.process == self.process || lies.dead_processes_go_on);
+                let alive = state.powered && (state.process == self.process || lies.dead_processes_go_on);
                 if alive && (!state.faults.stalled || lies.stall_completes) {
                     return;
                 }
@@ -85,10 +81,7 @@ pub(in crate::disk) struct Dir {
 impl Dir {
     pub(in crate::disk) async fn sub(&self, name: &str) -> io::Result<Dir> {
         let path = self.operation().await.make_dir(&self.path, name)?;
-        Ok(Dir {
-            session: self.session.clone(),
-            path: path.into(),
-        })
+        Ok(Dir { session: self.session.clone(), path: path.into() })
     }
 
     pub(in crate::disk) async fn lock(&self, name: &str) -> io::Result<Lock> {
@@ -104,45 +97,26 @@ impl Dir {
         state.next_lock += 1;
         state.locks.insert(path.clone(), id);
         drop(state);
-        Ok(Lock {
-            session: self.session.clone(),
-            path,
-            id,
-        })
+        Ok(Lock { session: self.session.clone(), path, id })
     }
 
     pub(in crate::disk) async fn list(&self) -> io::Result<Vec<String>> {
         let mut state = self.operation().await;
-        Ok(state
-            .names(&self.path)?
-            .iter()
-            .map(|(name, _)| name.clone())
-            .collect())
+        Ok(state.names(&self.path)?.iter().map(|(name, _)| name.clone()).collect())
     }
 
     pub(in crate::disk) async fn exists(&self, name: &str) -> io::Result<bool> {
-        Ok(self
-            .operation()
-            .await
-            .names(&self.path)?
-            .get(name)
-            .is_some())
+        Ok(self.operation().await.names(&self.path)?.get(name).is_some())
     }
 
     pub(in crate::disk) async fn create(&self, name: &str) -> io::Result<File> {
         let image = self.operation().await.create(&self.path, name)?;
-        Ok(File {
-            session: self.session.clone(),
-            image,
-        })
+        Ok(File { session: self.session.clone(), image })
     }
 
     pub(in crate::disk) async fn open_file(&self, name: &str) -> io::Result<File> {
         let image = self.operation().await.file(&self.path, name)?;
-        Ok(File {
-            session: self.session.clone(),
-            image,
-        })
+        Ok(File { session: self.session.clone(), image })
     }
 
     pub(in crate::disk) async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -250,11 +224,7 @@ impl File {
 
     pub(in crate::disk) async fn allocate(&self, len: u64) -> io::Result<()> {
         self.session.take_time(Cost::Cached).await;
-        if self.image().len() >= len {
-            Ok(())
-        } else {
-            self.resize(len)
-        }
+        if self.image().len() >= len { Ok(()) } else { self.resize(len) }
     }
 
     pub(in crate::disk) async fn set_len(&self, len: u64) -> io::Result<()> {

@@ -66,7 +66,10 @@ pub struct Route {
 
 impl Links {
     /// Builds the links and the tasks that serve them, one per route, to be spawned by the caller.
-    pub fn new(routes: Vec<Route>, inbox: &mpsc::Sender<Input>) -> (Self, Vec<impl Future<Output = ()> + Send + 'static>) {
+    pub fn new(
+        routes: Vec<Route>,
+        inbox: &mpsc::Sender<Input>,
+    ) -> (Self, Vec<impl Future<Output = ()> + Send + 'static>) {
         let mut links = BTreeMap::new();
         let mut tasks = Vec::new();
         for route in routes {
