@@ -25,26 +25,14 @@ impl Failure {
                 Side::Safety => 0,
                 Side::Liveness => 1,
             };
-            verdict
-                .violations
-                .iter()
-                .map(move |v| (rank, v.at_ns, guaranteed.id.to_string(), v.text.clone()))
+            verdict.violations.iter().map(move |v| (rank, v.at_ns, guaranteed.id.to_string(), v.text.clone()))
         });
-        let panics = record.panics.iter().map(|panic| {
-            (
-                2,
-                panic.at_ns,
-                "panic".to_owned(),
-                format!("on {}: {}", panic.host, panic.message),
-            )
-        });
+        let panics = record
+            .panics
+            .iter()
+            .map(|panic| (2, panic.at_ns, "panic".to_owned(), format!("on {}: {}", panic.host, panic.message)));
         let (_, at_ns, what, text) = violations.chain(panics).min()?;
-        Some(Self {
-            seed: record.seed,
-            what,
-            at_ns,
-            text,
-        })
+        Some(Self { seed: record.seed, what, at_ns, text })
     }
 }
 
@@ -71,11 +59,7 @@ mod tests {
     #[test]
     fn safety_comes_before_liveness_before_panics_and_then_the_earliest() {
         let mut record = record(17);
-        record.panics.push(Panic {
-            at_ns: 1_000_000,
-            host: "s2".into(),
-            message: "at wal.rs:3:\ngone".into(),
-        });
+        record.panics.push(Panic { at_ns: 1_000_000, host: "s2".into(), message: "at wal.rs:3:\ngone".into() });
         assert_eq!(
             failure_line(&record, "cargo trial replay --seed 17").unwrap(),
             "panic failed at 0.001 s of seed 17: on s2: at wal.rs:3: gone; repeat it with: cargo trial replay --seed 17"

@@ -73,8 +73,7 @@ impl Summary {
             failures: &self.failures,
             lost_seeds: &self.lost_seeds,
         };
-        serde_json::to_string(&facts)
-            .expect("strings, numbers and maps with string keys always have a JSON form")
+        serde_json::to_string(&facts).expect("strings, numbers and maps with string keys always have a JSON form")
     }
 }
 
@@ -117,10 +116,7 @@ mod tests {
         assert_eq!(facts["succeeded_share"], 0.5);
         assert_eq!(facts["overlapping_share"], 0.5);
         assert_eq!(facts["simulated_s_per_cpu_s"], 1000.0);
-        assert_eq!(
-            facts["failures"][0],
-            json!({"seed": 17, "what": "C2", "at_ns": 5, "text": "lost"})
-        );
+        assert_eq!(facts["failures"][0], json!({"seed": 17, "what": "C2", "at_ns": 5, "text": "lost"}));
     }
 
     #[test]

@@ -4,9 +4,7 @@
 //! result of a run does not depend on which worker was faster.
 
 use crate::failure::Failure;
-use record::{
-    GUARANTEES, Guarantee, Kind, Ns, Observation, Operation, Outcome, Record, Side, Strike,
-};
+use record::{GUARANTEES, Guarantee, Kind, Ns, Observation, Operation, Outcome, Record, Side, Strike};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -96,21 +94,12 @@ impl Summary {
 
     /// Of one trial whose process died and left no record.
     pub fn crashed(seed: u64) -> Self {
-        Self {
-            trials: 1,
-            crashed: 1,
-            lost_seeds: BTreeSet::from([seed]),
-            ..Self::default()
-        }
+        Self { trials: 1, crashed: 1, lost_seeds: BTreeSet::from([seed]), ..Self::default() }
     }
 
     /// Of one seed that did two different things; its trials are counted elsewhere.
     pub fn diverged(seed: u64) -> Self {
-        Self {
-            diverged: 1,
-            lost_seeds: BTreeSet::from([seed]),
-            ..Self::default()
-        }
+        Self { diverged: 1, lost_seeds: BTreeSet::from([seed]), ..Self::default() }
     }
 
     /// Adds one judged trial that took this much CPU time.
@@ -129,10 +118,7 @@ impl Summary {
             tally.largest_ns = tally.largest_ns.max(verdict.largest_ns);
         }
         for strike in &record.strikes {
-            let struck = self
-                .faults
-                .entry(strike.kind.name().to_owned())
-                .or_default();
+            let struck = self.faults.entry(strike.kind.name().to_owned()).or_default();
             struck.struck += 1;
             struck.busy += u64::from(strike.busy);
         }
@@ -187,30 +173,18 @@ impl Summary {
 
     /// Guarantees that no trial put to the test, in order.
     pub fn vacuous(&self) -> Vec<Guarantee> {
-        let untested = |id: &Guarantee| {
-            self.guarantees
-                .get(id)
-                .is_none_or(|tally| tally.tested == 0)
-        };
+        let untested = |id: &Guarantee| self.guarantees.get(id).is_none_or(|tally| tally.tested == 0);
         GUARANTEES.iter().map(|g| g.id).filter(untested).collect()
     }
 
     /// Expected marks that were never said.
     pub fn never_reached(&self) -> Vec<&str> {
-        self.marks
-            .iter()
-            .filter(|(_, times)| **times == 0)
-            .map(|(mark, _)| mark.as_str())
-            .collect()
+        self.marks.iter().filter(|(_, times)| **times == 0).map(|(mark, _)| mark.as_str()).collect()
     }
 
     /// Kinds of faults that never struck.
     pub fn never_struck(&self) -> Vec<&'static str> {
-        Kind::ALL
-            .into_iter()
-            .map(Kind::name)
-            .filter(|name| !self.faults.contains_key(*name))
-            .collect()
+        Kind::ALL.into_iter().map(Kind::name).filter(|name| !self.faults.contains_key(*name)).collect()
     }
 
     /// Simulated seconds per CPU second; `None` without CPU time.
@@ -220,11 +194,7 @@ impl Summary {
 
     /// Trials in which some guarantee of this side failed count here as often as guarantees failed in them.
     pub(crate) fn failed_on(&self, side: Side) -> u64 {
-        self.guarantees
-            .iter()
-            .filter(|(id, _)| id.guaranteed().side == side)
-            .map(|(_, tally)| tally.failed)
-            .sum()
+        self.guarantees.iter().filter(|(id, _)| id.guaranteed().side == side).map(|(_, tally)| tally.failed).sum()
     }
 
     fn keep_the_lowest(&mut self) {
@@ -244,15 +214,9 @@ pub fn exit_code(summary: &Summary) -> u8 {
         (11, summary.failed_on(Side::Liveness) > 0),
         (12, summary.crashed > 0),
         (13, summary.diverged > 0),
-        (
-            14,
-            summary.trials >= VACUOUS_FROM && !summary.vacuous().is_empty(),
-        ),
+        (14, summary.trials >= VACUOUS_FROM && !summary.vacuous().is_empty()),
     ];
-    codes
-        .iter()
-        .find(|(_, applies)| *applies)
-        .map_or(0, |(code, _)| *code)
+    codes.iter().find(|(_, applies)| *applies).map_or(0, |(code, _)| *code)
 }
 
 impl Operations {
@@ -267,9 +231,7 @@ impl Operations {
             }
             // The first interval that has not ended when the operation began.
             let next = active.partition_point(|(_, until_ns)| *until_ns < op.invoked_ns);
-            let overlaps = active
-                .get(next)
-                .is_some_and(|(from_ns, _)| *from_ns <= op.completed_ns);
+            let overlaps = active.get(next).is_some_and(|(from_ns, _)| *from_ns <= op.completed_ns);
             self.overlapping += u64::from(overlaps);
         }
     }
@@ -299,15 +261,11 @@ fn active(strikes: &[Strike]) -> Vec<(Ns, Ns)> {
 
 /// Whether another member came to lead than the one that led before.
 fn leader_changed(observations: &[Observation]) -> bool {
-    let mut leaders = observations
-        .iter()
-        .filter_map(|observation| match observation {
-            Observation::Leads { member, .. } => Some(*member),
-            _ => None,
-        });
-    leaders
-        .next()
-        .is_some_and(|first| leaders.any(|other| other != first))
+    let mut leaders = observations.iter().filter_map(|observation| match observation {
+        Observation::Leads { member, .. } => Some(*member),
+        _ => None,
+    });
+    leaders.next().is_some_and(|first| leaders.any(|other| other != first))
 }
 
 #[cfg(test)]
@@ -317,32 +275,12 @@ pub(crate) mod tests {
 
     fn strike(kind: Kind, from_ns: Ns, until_ns: Ns, busy: bool) -> Strike {
         let (members, clients, disabled, severed) = (vec![0], vec![], vec![], vec![]);
-        Strike {
-            fault: 0,
-            kind,
-            from_ns,
-            until_ns,
-            members,
-            clients,
-            busy,
-            disabled,
-            severed,
-        }
+        Strike { fault: 0, kind, from_ns, until_ns, members, clients, busy, disabled, severed }
     }
 
     fn op(id: u64, invoked_ns: Ns, outcome: Outcome) -> Operation {
-        let request = Request::Read {
-            range: KeyRange::key("a"),
-            revision: 0,
-        };
-        Operation {
-            id,
-            client: 0,
-            invoked_ns,
-            completed_ns: invoked_ns + 5,
-            request,
-            outcome,
-        }
+        let request = Request::Read { range: KeyRange::key("a"), revision: 0 };
+        Operation { id, client: 0, invoked_ns, completed_ns: invoked_ns + 5, request, outcome }
     }
 
     /// A trial of 100 s in which all held, two faults struck, and three operations were asked.
@@ -369,56 +307,17 @@ pub(crate) mod tests {
             seed,
             executor_seed: 0,
             schedule: Default::default(),
-            strikes: vec![
-                strike(Kind::Kill, 20, 30, true),
-                strike(Kind::DiskFull, 25, 40, false),
-            ],
+            strikes: vec![strike(Kind::Kill, 20, 30, true), strike(Kind::DiskFull, 25, 40, false)],
             operations: vec![
-                op(
-                    0,
-                    1,
-                    Outcome::Ok {
-                        revision: 1,
-                        member: 0,
-                        reply: Reply::Read(vec![]),
-                    },
-                ),
-                op(
-                    1,
-                    15,
-                    Outcome::Unknown {
-                        why: "timeout".into(),
-                    },
-                ),
-                op(
-                    2,
-                    40,
-                    Outcome::Refused {
-                        why: Refusal::Unavailable("no leader".into()),
-                    },
-                ),
-                op(
-                    3,
-                    41,
-                    Outcome::Ok {
-                        revision: 1,
-                        member: 0,
-                        reply: Reply::Read(vec![]),
-                    },
-                ),
+                op(0, 1, Outcome::Ok { revision: 1, member: 0, reply: Reply::Read(vec![]) }),
+                op(1, 15, Outcome::Unknown { why: "timeout".into() }),
+                op(2, 40, Outcome::Refused { why: Refusal::Unavailable("no leader".into()) }),
+                op(3, 41, Outcome::Ok { revision: 1, member: 0, reply: Reply::Read(vec![]) }),
             ],
             watches: vec![],
             observations: vec![
-                Observation::Leads {
-                    at_ns: 1,
-                    member: 0,
-                    term: 1,
-                },
-                Observation::Leads {
-                    at_ns: 2,
-                    member: 0,
-                    term: 2,
-                },
+                Observation::Leads { at_ns: 1, member: 0, term: 1 },
+                Observation::Leads { at_ns: 2, member: 0, term: 2 },
             ],
             marks: BTreeMap::from([("vote granted".to_owned(), 3)]),
             healed_ns: 0,
@@ -431,50 +330,26 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn violated(record: &mut Record, guarantee: Guarantee, at_ns: Ns, text: &str) {
-        let verdict = record
-            .verdicts
-            .iter_mut()
-            .find(|v| v.guarantee == guarantee)
-            .expect("all are judged");
-        verdict.violations.push(Violation {
-            at_ns,
-            text: text.into(),
-        });
+        let verdict = record.verdicts.iter_mut().find(|v| v.guarantee == guarantee).expect("all are judged");
+        verdict.violations.push(Violation { at_ns, text: text.into() });
     }
 
     pub(crate) fn untested(record: &mut Record, guarantee: Guarantee) {
-        let verdict = record
-            .verdicts
-            .iter_mut()
-            .find(|v| v.guarantee == guarantee)
-            .expect("all are judged");
+        let verdict = record.verdicts.iter_mut().find(|v| v.guarantee == guarantee).expect("all are judged");
         (verdict.tested, verdict.largest_ns) = (0, None);
     }
 
     #[test]
     fn operations_count_by_outcome_and_by_whether_a_fault_was_active() {
         let summary = Summary::of(&record(1), 7);
-        assert_eq!(
-            summary.operations,
-            Operations {
-                total: 4,
-                succeeded: 2,
-                refused: 1,
-                unknown: 1,
-                overlapping: 2
-            }
-        );
+        assert_eq!(summary.operations, Operations { total: 4, succeeded: 2, refused: 1, unknown: 1, overlapping: 2 });
     }
 
     #[test]
     fn intervals_that_touch_are_one() {
         let mut record = record(1);
         let strike = record.strikes[0].clone();
-        let between = |from_ns, until_ns| Strike {
-            from_ns,
-            until_ns,
-            ..strike.clone()
-        };
+        let between = |from_ns, until_ns| Strike { from_ns, until_ns, ..strike.clone() };
         record.strikes = vec![between(5, 6), between(1, 3), between(2, 2), between(3, 4)];
         assert_eq!(active(&record.strikes), [(1, 4), (5, 6)]);
     }
@@ -483,11 +358,7 @@ pub(crate) mod tests {
     fn a_leader_elected_again_is_no_change_of_leader() {
         assert_eq!(Summary::of(&record(1), 7).leader_changed, 0);
         let mut record = record(1);
-        record.observations.push(Observation::Leads {
-            at_ns: 3,
-            member: 2,
-            term: 3,
-        });
+        record.observations.push(Observation::Leads { at_ns: 3, member: 2, term: 3 });
         assert_eq!(Summary::of(&record, 7).leader_changed, 1);
     }
 
@@ -501,36 +372,10 @@ pub(crate) mod tests {
         violated(&mut record, Guarantee::C4, 5, "fell");
         let summary = Summary::of(&record, 7);
         let tally = |id| summary.guarantees[&id];
-        assert_eq!(
-            tally(Guarantee::C1),
-            Tally {
-                held: 1,
-                tested: 10,
-                ..Tally::default()
-            }
-        );
-        assert_eq!(
-            tally(Guarantee::C2),
-            Tally {
-                failed: 1,
-                tested: 10,
-                ..Tally::default()
-            }
-        );
-        assert_eq!(
-            tally(Guarantee::C3),
-            Tally {
-                vacuous: 1,
-                ..Tally::default()
-            }
-        );
-        assert_eq!(
-            tally(Guarantee::C4),
-            Tally {
-                failed: 1,
-                ..Tally::default()
-            }
-        );
+        assert_eq!(tally(Guarantee::C1), Tally { held: 1, tested: 10, ..Tally::default() });
+        assert_eq!(tally(Guarantee::C2), Tally { failed: 1, tested: 10, ..Tally::default() });
+        assert_eq!(tally(Guarantee::C3), Tally { vacuous: 1, ..Tally::default() });
+        assert_eq!(tally(Guarantee::C4), Tally { failed: 1, ..Tally::default() });
         assert_eq!((summary.trials, summary.held), (1, 0));
     }
 
@@ -558,10 +403,7 @@ pub(crate) mod tests {
         assert_eq!(forth.failures.len(), MAX_KEPT);
         assert_eq!(forth.failures[0].seed, 0);
         assert_eq!((forth.trials, forth.crashed, forth.diverged), (31, 1, 1));
-        assert_eq!(
-            forth.guarantees[&Guarantee::C10].largest_ns,
-            Some(1_500_000_029)
-        );
+        assert_eq!(forth.guarantees[&Guarantee::C10].largest_ns, Some(1_500_000_029));
     }
 
     #[test]
@@ -579,11 +421,7 @@ pub(crate) mod tests {
         summary.merge(&Summary::diverged(2));
         assert_eq!(exit_code(&summary), 13);
         let mut panicked = record(3);
-        panicked.panics.push(Panic {
-            at_ns: 1,
-            host: "s1".into(),
-            message: "no".into(),
-        });
+        panicked.panics.push(Panic { at_ns: 1, host: "s1".into(), message: "no".into() });
         summary.add(&panicked, 7);
         assert_eq!(exit_code(&summary), 12);
         let mut late = record(4);

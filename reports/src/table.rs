@@ -21,34 +21,17 @@ impl Summary {
 
     /// The tables; in colour, what failed is red and what was never put to the test yellow. Only for a terminal.
     pub fn tables(&self, colour: bool) -> String {
-        let parts = [
-            guarantees(self, colour),
-            faults(self, colour),
-            figures(self, colour),
-        ];
+        let parts = [guarantees(self, colour), faults(self, colour), figures(self, colour)];
         parts.join("\n\n")
     }
 }
 
 fn guarantees(summary: &Summary, colour: bool) -> String {
     let mut builder = Builder::default();
-    builder.push_record([
-        "",
-        "guarantee",
-        "held",
-        "failed",
-        "vacuous",
-        "tested",
-        "largest",
-        "bound",
-    ]);
+    builder.push_record(["", "guarantee", "held", "failed", "vacuous", "tested", "largest", "bound"]);
     let mut colours = Vec::new();
     for guaranteed in GUARANTEES {
-        let tally = summary
-            .guarantees
-            .get(&guaranteed.id)
-            .copied()
-            .unwrap_or_default();
+        let tally = summary.guarantees.get(&guaranteed.id).copied().unwrap_or_default();
         builder.push_record([
             guaranteed.id.to_string(),
             guaranteed.text.to_owned(),
@@ -56,12 +39,8 @@ fn guarantees(summary: &Summary, colour: bool) -> String {
             tally.failed.to_string(),
             tally.vacuous.to_string(),
             tally.tested.to_string(),
-            tally
-                .largest_ns
-                .map_or(String::new(), |ns| format!("{:.2} s", whole(ns))),
-            guaranteed
-                .bound_ns
-                .map_or(String::new(), |ns| format!("{:.0} s", whole(ns))),
+            tally.largest_ns.map_or(String::new(), |ns| format!("{:.2} s", whole(ns))),
+            guaranteed.bound_ns.map_or(String::new(), |ns| format!("{:.0} s", whole(ns))),
         ]);
         colours.push(match tally {
             _ if tally.failed > 0 => Some(RED),
@@ -77,11 +56,7 @@ fn faults(summary: &Summary, colour: bool) -> String {
     builder.push_record(["fault", "struck", "while busy"]);
     let mut colours = Vec::new();
     for (kind, struck) in &summary.faults {
-        builder.push_record([
-            kind.clone(),
-            struck.struck.to_string(),
-            struck.busy.to_string(),
-        ]);
+        builder.push_record([kind.clone(), struck.struck.to_string(), struck.busy.to_string()]);
         colours.push((struck.busy == 0).then_some(YELLOW));
     }
     let table = coloured(rendered(builder, 1), &colours, colour);
@@ -92,18 +67,10 @@ fn faults(summary: &Summary, colour: bool) -> String {
 }
 
 fn figures(summary: &Summary, colour: bool) -> String {
-    let Operations {
-        total,
-        succeeded,
-        refused,
-        unknown,
-        overlapping,
-    } = summary.operations;
+    let Operations { total, succeeded, refused, unknown, overlapping } = summary.operations;
     let failed = summary.trials - summary.held;
-    let trials = format!(
-        "{} ({} held, {failed} failed, {} of them crashed)",
-        summary.trials, summary.held, summary.crashed
-    );
+    let trials =
+        format!("{} ({} held, {failed} failed, {} of them crashed)", summary.trials, summary.held, summary.crashed);
     let operations = format!(
         "{total} ({} succeeded, {} refused, {} unanswered; {} overlap a fault)",
         percent(succeeded, total),
@@ -111,18 +78,9 @@ fn figures(summary: &Summary, colour: bool) -> String {
         percent(unknown, total),
         percent(overlapping, total)
     );
-    let changes = format!(
-        "{} of trials",
-        percent(summary.leader_changed, summary.trials)
-    );
-    let speed = summary.speed().map_or(String::new(), |speed| {
-        format!(", {speed:.0} simulated s per CPU s")
-    });
-    let time = format!(
-        "{:.1} s simulated, {:.2} s CPU{speed}",
-        whole(summary.simulated_ns),
-        whole(summary.cpu_ns)
-    );
+    let changes = format!("{} of trials", percent(summary.leader_changed, summary.trials));
+    let speed = summary.speed().map_or(String::new(), |speed| format!(", {speed:.0} simulated s per CPU s"));
+    let time = format!("{:.1} s simulated, {:.2} s CPU{speed}", whole(summary.simulated_ns), whole(summary.cpu_ns));
     let never = summary.never_reached();
     let reached = summary.marks.len() - never.len();
     let marks = match never.as_slice() {
@@ -145,46 +103,28 @@ fn figures(summary: &Summary, colour: bool) -> String {
     ]);
     let line = |(name, text, bad): (&str, String, bool)| {
         let line = format!("{name:<16} {text}");
-        if bad && colour {
-            format!("{RED}{line}{PLAIN}")
-        } else {
-            line
-        }
+        if bad && colour { format!("{RED}{line}{PLAIN}") } else { line }
     };
     lines.into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The lowest of them.
 fn failing_seeds(summary: &Summary) -> Option<String> {
-    let mut seeds: Vec<u64> = summary
-        .failures
-        .iter()
-        .map(|f| f.seed)
-        .chain(summary.lost_seeds.iter().copied())
-        .collect();
+    let mut seeds: Vec<u64> =
+        summary.failures.iter().map(|f| f.seed).chain(summary.lost_seeds.iter().copied()).collect();
     seeds.sort_unstable();
     seeds.dedup();
     let shown: Vec<String> = seeds.iter().take(MAX_SEEDS).map(u64::to_string).collect();
-    let more = if seeds.len() > MAX_SEEDS {
-        " and more"
-    } else {
-        ""
-    };
+    let more = if seeds.len() > MAX_SEEDS { " and more" } else { "" };
     (!shown.is_empty()).then(|| format!("{}{more}", shown.join(", ")))
 }
 
 /// A table of which the columns from `numbers` on stand to the right.
 fn rendered(builder: Builder, numbers: usize) -> String {
     let mut table = builder.build();
-    table
-        .with(Style::psql())
-        .modify(Columns::new(numbers..), Alignment::right());
+    table.with(Style::psql()).modify(Columns::new(numbers..), Alignment::right());
     let table = table.to_string();
-    table
-        .lines()
-        .map(str::trim_end)
-        .collect::<Vec<_>>()
-        .join("\n")
+    table.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
 /// The table with its rows in these colours. A row is one line, below the head and its rule.
@@ -192,17 +132,11 @@ fn coloured(table: String, colours: &[Option<&str>], colour: bool) -> String {
     if !colour {
         return table;
     }
-    let colours = [None, None]
-        .into_iter()
-        .chain(colours.iter().copied())
-        .chain(std::iter::repeat(None));
-    let lines = table
-        .lines()
-        .zip(colours)
-        .map(|(line, colour)| match colour {
-            Some(colour) => format!("{colour}{line}{PLAIN}"),
-            None => line.to_owned(),
-        });
+    let colours = [None, None].into_iter().chain(colours.iter().copied()).chain(std::iter::repeat(None));
+    let lines = table.lines().zip(colours).map(|(line, colour)| match colour {
+        Some(colour) => format!("{colour}{line}{PLAIN}"),
+        None => line.to_owned(),
+    });
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -212,11 +146,7 @@ fn whole(ns: u64) -> f64 {
 }
 
 fn percent(part: u64, whole: u64) -> String {
-    if whole == 0 {
-        "-".to_owned()
-    } else {
-        format!("{:.1} %", part as f64 * 100.0 / whole as f64)
-    }
+    if whole == 0 { "-".to_owned() } else { format!("{:.1} %", part as f64 * 100.0 / whole as f64) }
 }
 
 #[cfg(test)]
@@ -232,11 +162,7 @@ mod tests {
         violated(&mut failed, Guarantee::C2, 5, "lost");
         untested(&mut failed, Guarantee::C7);
         summary.add(&failed, 90_000_000);
-        summary.expect_marks([
-            "torn tail cut",
-            "vote granted",
-            "watch overtaken by compaction",
-        ]);
+        summary.expect_marks(["torn tail cut", "vote granted", "watch overtaken by compaction"]);
         summary
     }
 
@@ -269,11 +195,7 @@ mod tests {
             change of leader 0.0 % of trials
             time             200.0 s simulated, 0.17 s CPU, 1176 simulated s per CPU s
             marks            1 reached; never: torn tail cut, watch overtaken by compaction"#]].assert_eq(&table);
-        let widest = table
-            .lines()
-            .filter(|line| line.contains('|'))
-            .map(str::len)
-            .max();
+        let widest = table.lines().filter(|line| line.contains('|')).map(str::len).max();
         assert!(widest.unwrap() <= 120);
     }
 
@@ -307,20 +229,11 @@ mod tests {
     #[test]
     fn colour_marks_what_failed_and_what_was_never_tested_and_changes_no_text() {
         let mut summary = two_trials();
-        let untouched = summary
-            .guarantees
-            .get_mut(&Guarantee::C3)
-            .expect("it was judged");
-        *untouched = crate::summary::Tally {
-            vacuous: 2,
-            ..Default::default()
-        };
+        let untouched = summary.guarantees.get_mut(&Guarantee::C3).expect("it was judged");
+        *untouched = crate::summary::Tally { vacuous: 2, ..Default::default() };
         let coloured = summary.tables(true);
-        let begins: Vec<&str> = coloured
-            .lines()
-            .filter(|line| line.starts_with('\u{1b}'))
-            .map(|line| &line[..10])
-            .collect();
+        let begins: Vec<&str> =
+            coloured.lines().filter(|line| line.starts_with('\u{1b}')).map(|line| &line[..10]).collect();
         expect![[r#"
             [
                 "\u{1b}[31m C2  ",
@@ -331,9 +244,7 @@ mod tests {
             ]
         "#]]
         .assert_debug_eq(&begins);
-        let plain = [RED, YELLOW, PLAIN]
-            .iter()
-            .fold(coloured, |text, code| text.replace(code, ""));
+        let plain = [RED, YELLOW, PLAIN].iter().fold(coloured, |text, code| text.replace(code, ""));
         assert_eq!(plain, summary.table());
     }
 }

@@ -11,18 +11,10 @@ mod legal;
 const ROUNDS: u32 = 50;
 
 fn main() {
-    let mut arguments = std::env::args()
-        .skip(1)
-        .map(|argument| argument.parse().expect("a number"));
+    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse().expect("a number"));
     let seconds = arguments.next().unwrap_or(100);
     let rate = arguments.next().unwrap_or(30);
-    let shape = legal::Shape {
-        clients: 6,
-        seconds,
-        rate,
-        keys: 32,
-        unknown_permille: 30,
-    };
+    let shape = legal::Shape { clients: 6, seconds, rate, keys: 32, unknown_permille: 30 };
     let record = legal::history(1, shape);
     println!(
         "{seconds} s at {rate}/s: {} operations, {} observations, {} watches, {} strikes",
@@ -44,21 +36,11 @@ fn main() {
         ("C12", checkers::c12),
     ];
     for (name, check) in checks {
-        println!(
-            "{name:>6} {:8.3} ms, with the index that all share",
-            fastest_ms(|| drop(check(&record)))
-        );
+        println!("{name:>6} {:8.3} ms, with the index that all share", fastest_ms(|| drop(check(&record))));
     }
-    println!(
-        "{:>6} {:8.3} ms",
-        "all",
-        fastest_ms(|| drop(checkers::judge(&record)))
-    );
+    println!("{:>6} {:8.3} ms", "all", fastest_ms(|| drop(checkers::judge(&record))));
     for verdict in checkers::judge(&record) {
-        assert!(
-            verdict.violations.is_empty(),
-            "a legal history passes: {verdict:?}"
-        );
+        assert!(verdict.violations.is_empty(), "a legal history passes: {verdict:?}");
         println!(
             "{:>6} tested {:6} largest {:?} ns",
             verdict.guarantee.to_string(),

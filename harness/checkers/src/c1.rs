@@ -11,9 +11,7 @@ use crate::findings::Findings;
 use crate::log::{FIRST_REVISION, revision_of};
 use crate::order::{Point, fallen};
 use crate::transactions::{Branch, Fate, Maker, Txn};
-use record::{
-    Guarantee, KeyRange, KeyValue, Operation, Outcome, Refusal, Reply, Request, Verdict, WatchEvent,
-};
+use record::{Guarantee, KeyRange, KeyValue, Operation, Outcome, Refusal, Reply, Request, Verdict, WatchEvent};
 
 pub(crate) fn check(h: &History<'_>) -> Verdict {
     let mut findings = Findings::of(Guarantee::C1);
@@ -36,13 +34,10 @@ fn events_follow_from_the_state(h: &History<'_>, findings: &mut Findings) {
         for event in entry.events {
             let key = crate::log::key_of(event);
             let before = h.log.at(key, revision - 1);
-            let (create_revision, version) =
-                before.map_or((revision, 1), |kv| (kv.create_revision, kv.version + 1));
+            let (create_revision, version) = before.map_or((revision, 1), |kv| (kv.create_revision, kv.version + 1));
             let right = revision_of(event) == revision
                 && match event {
-                    WatchEvent::Put(kv) => {
-                        kv.create_revision == create_revision && kv.version == version
-                    }
+                    WatchEvent::Put(kv) => kv.create_revision == create_revision && kv.version == version,
                     WatchEvent::Delete { .. } => before.is_some(),
                 };
             if !right {
@@ -67,17 +62,17 @@ fn revisions_have_makers(h: &History<'_>, findings: &mut Findings) {
             Maker::LeaseEnd(_) => {}
             Maker::Nobody => findings.violated(
                 entry.at_ns,
-                format!(
-                    "revision {revision} changes {}, which nobody asked for",
-                    shown_events(entry.events)
-                ),
+                format!("revision {revision} changes {}, which nobody asked for", shown_events(entry.events)),
             ),
             Maker::Txn(position) => {
                 let op = h.transactions.all[position].op;
                 if op.invoked_ns > entry.at_ns {
                     findings.violated(
                         entry.at_ns,
-                        format!("revision {revision} was seen before operation {} of client {} asked for it", op.id, op.client),
+                        format!(
+                            "revision {revision} was seen before operation {} of client {} asked for it",
+                            op.id, op.client
+                        ),
                     );
                 }
             }
@@ -88,37 +83,27 @@ fn revisions_have_makers(h: &History<'_>, findings: &mut Findings) {
 /// What does not depend on the log's makers: reads, revocations, refusals.
 fn answer_is_right(h: &History<'_>, op: &Operation, findings: &mut Findings) {
     match (&op.request, &op.outcome) {
-        (
-            Request::Read { range, revision },
-            Outcome::Ok {
-                revision: told,
-                reply: Reply::Read(kvs),
-                ..
-            },
-        ) => {
+        (Request::Read { range, revision }, Outcome::Ok { revision: told, reply: Reply::Read(kvs), .. }) => {
             findings.tested(1);
             let of = if *revision == 0 { *told } else { *revision };
             if of < FIRST_REVISION || of > h.log.last() || *told < of {
                 findings.violated(
                     op.completed_ns,
-                    format!("operation {} of client {} read revision {of} (told {told}), but the log ends at {}", op.id, op.client, h.log.last()),
+                    format!(
+                        "operation {} of client {} read revision {of} (told {told}), but the log ends at {}",
+                        op.id,
+                        op.client,
+                        h.log.last()
+                    ),
                 );
             } else if let Some(difference) = differs(h, range, of, kvs) {
                 findings.violated(
                     op.completed_ns,
-                    format!(
-                        "operation {} of client {} read at revision {of} {difference}",
-                        op.id, op.client
-                    ),
+                    format!("operation {} of client {} read at revision {of} {difference}", op.id, op.client),
                 );
             }
         }
-        (
-            Request::Read { revision, .. },
-            Outcome::Refused {
-                why: Refusal::Compacted(first),
-            },
-        ) => {
+        (Request::Read { revision, .. }, Outcome::Refused { why: Refusal::Compacted(first) }) => {
             if *revision == 0 || revision >= first || !h.compacted_by(*first, op.completed_ns) {
                 findings.violated(
                     op.completed_ns,
@@ -155,31 +140,19 @@ fn transaction_is_right(h: &History<'_>, txn: &Txn<'_>, findings: &mut Findings)
     let (op, log) = (txn.op, &h.log);
     let at_ns = op.completed_ns;
     let name = format!("operation {} of client {}", op.id, op.client);
-    if let ([landing], false) = (
-        txn.landed.as_slice(),
-        matches!(op.outcome, Outcome::Ok { .. }),
-    ) {
+    if let ([landing], false) = (txn.landed.as_slice(), matches!(op.outcome, Outcome::Ok { .. })) {
         findings.tested(1);
         if matches!(op.outcome, Outcome::Refused { .. }) {
-            findings.violated(
-                at_ns,
-                format!("{name} was refused, but made revision {}", landing.revision),
-            );
+            findings.violated(at_ns, format!("{name} was refused, but made revision {}", landing.revision));
         } else if !landing.whole {
             findings.violated(
                 at_ns,
-                format!(
-                    "{name} made revision {}, but not all of its changes and no others",
-                    landing.revision
-                ),
+                format!("{name} made revision {}, but not all of its changes and no others", landing.revision),
             );
         }
     } else if txn.landed.len() > 1 {
         let revisions: Vec<i64> = txn.landed.iter().map(|l| l.revision).collect();
-        findings.violated(
-            at_ns,
-            format!("{name} is in the log more than once, at revisions {revisions:?}"),
-        );
+        findings.violated(at_ns, format!("{name} is in the log more than once, at revisions {revisions:?}"));
     }
 
     let (Some((revision, branch)), Some(fate)) = (txn.answer(), txn.fate(log)) else {
@@ -192,14 +165,15 @@ fn transaction_is_right(h: &History<'_>, txn: &Txn<'_>, findings: &mut Findings)
         Fate::Torn => {
             findings.violated(
                 at_ns,
-                format!(
-                    "{name} was acknowledged at revision {revision}, which has not just its changes"
-                ),
+                format!("{name} was acknowledged at revision {revision}, which has not just its changes"),
             );
             return;
         }
         Fate::Lost => {
-            findings.violated(at_ns, format!("{name} was acknowledged at revision {revision}, which does not have its changes"));
+            findings.violated(
+                at_ns,
+                format!("{name} was acknowledged at revision {revision}, which does not have its changes"),
+            );
             return;
         }
         Fate::Elsewhere => {
@@ -214,63 +188,33 @@ fn transaction_is_right(h: &History<'_>, txn: &Txn<'_>, findings: &mut Findings)
         }
     };
     if before < 0 || before > log.last() {
+        findings.violated(at_ns, format!("{name} was told of revision {revision}, but the log ends at {}", log.last()));
+    } else if txn.branch_at(log, before) != branch {
+        let told = if branch == Branch::Success { "succeeded" } else { "failed" };
         findings.violated(
             at_ns,
-            format!(
-                "{name} was told of revision {revision}, but the log ends at {}",
-                log.last()
-            ),
+            format!("{name} {told} at revision {revision}, but on the state of {before} its compares say otherwise"),
         );
-    } else if txn.branch_at(log, before) != branch {
-        let told = if branch == Branch::Success {
-            "succeeded"
-        } else {
-            "failed"
-        };
-        findings.violated(at_ns, format!("{name} {told} at revision {revision}, but on the state of {before} its compares say otherwise"));
     }
 }
 
 /// Nobody falls behind what was answered, or seen applied, before it asked.
 fn real_time(h: &History<'_>, findings: &mut Findings) {
-    let reads = h
-        .record
-        .operations
-        .iter()
-        .filter_map(|op| match (&op.request, &op.outcome) {
-            (Request::Read { revision: 0, .. }, Outcome::Ok { revision, .. }) => Some(Point {
-                op,
-                revision: *revision,
-                answered: true,
-                makes: false,
-            }),
-            _ => None,
-        });
-    let transactions =
-        h.transactions
-            .all
-            .iter()
-            .filter_map(|txn| match (txn.answer(), txn.landed.first()) {
-                (Some((revision, _)), landed) => Some(Point {
-                    op: txn.op,
-                    revision,
-                    answered: true,
-                    makes: landed.is_some_and(|l| l.revision == revision),
-                }),
-                (None, Some(landing)) => Some(Point {
-                    op: txn.op,
-                    revision: landing.revision,
-                    answered: false,
-                    makes: true,
-                }),
-                (None, None) => None,
-            });
+    let reads = h.record.operations.iter().filter_map(|op| match (&op.request, &op.outcome) {
+        (Request::Read { revision: 0, .. }, Outcome::Ok { revision, .. }) => {
+            Some(Point { op, revision: *revision, answered: true, makes: false })
+        }
+        _ => None,
+    });
+    let transactions = h.transactions.all.iter().filter_map(|txn| match (txn.answer(), txn.landed.first()) {
+        (Some((revision, _)), landed) => {
+            Some(Point { op: txn.op, revision, answered: true, makes: landed.is_some_and(|l| l.revision == revision) })
+        }
+        (None, Some(landing)) => Some(Point { op: txn.op, revision: landing.revision, answered: false, makes: true }),
+        (None, None) => None,
+    });
     let mut points: Vec<Point<'_>> = reads.chain(transactions).collect();
-    let seen = h
-        .log
-        .entries
-        .iter()
-        .map(|entry| (entry.at_ns, entry.revision));
+    let seen = h.log.entries.iter().map(|entry| (entry.at_ns, entry.revision));
     for fallen in fallen(&mut points, seen) {
         findings.violated(fallen.point.op.completed_ns, fallen.text());
     }
@@ -282,15 +226,10 @@ fn differs(h: &History<'_>, range: &KeyRange, revision: i64, read: &[KeyValue]) 
     for expected in h.log.range_at(range, revision) {
         let got = read.next();
         if got != Some(expected) {
-            return Some(format!(
-                "{} where the state has {}",
-                shown(got),
-                shown(Some(expected))
-            ));
+            return Some(format!("{} where the state has {}", shown(got), shown(Some(expected))));
         }
     }
-    read.next()
-        .map(|surplus| format!("{} where the state has nothing more", shown(Some(surplus))))
+    read.next().map(|surplus| format!("{} where the state has nothing more", shown(Some(surplus))))
 }
 
 fn shown(kv: Option<&KeyValue>) -> String {
@@ -312,11 +251,7 @@ fn shown_event(event: &WatchEvent) -> String {
 
 fn shown_events(events: &[WatchEvent]) -> String {
     let shown: Vec<String> = events.iter().map(shown_event).collect();
-    if shown.is_empty() {
-        "nothing".to_owned()
-    } else {
-        shown.join(", ")
-    }
+    if shown.is_empty() { "nothing".to_owned() } else { shown.join(", ") }
 }
 
 #[cfg(test)]
@@ -331,40 +266,18 @@ mod tests {
         story.read("a");
         story.put("a", "a1");
         story.put("b", "b1");
-        story.txn(
-            &[changed_at("a", 2)],
-            &[put("a", "a2"), delete("b"), delete("c")],
-            &[],
-        );
-        story.txn(
-            &[changed_at("a", 2)],
-            &[put("a", "never")],
-            &[put("c", "else")],
-        );
+        story.txn(&[changed_at("a", 2)], &[put("a", "a2"), delete("b"), delete("c")], &[]);
+        story.txn(&[changed_at("a", 2)], &[put("a", "never")], &[put("c", "else")]);
         story.txn(&[changed_at("a", 2)], &[put("a", "never either")], &[]);
         story.delete("nothing");
-        story.read_range(
-            KeyRange {
-                from: "a".into(),
-                until: Some("z".into()),
-            },
-            0,
-        );
-        story.read_range(
-            KeyRange {
-                from: "a".into(),
-                until: Some("z".into()),
-            },
-            3,
-        );
+        story.read_range(KeyRange { from: "a".into(), until: Some("z".into()) }, 0);
+        story.read_range(KeyRange { from: "a".into(), until: Some("z".into()) }, 3);
         story
     }
 
     fn answer(op: &mut Operation) -> (&mut i64, &mut Reply) {
         match &mut op.outcome {
-            Outcome::Ok {
-                revision, reply, ..
-            } => (revision, reply),
+            Outcome::Ok { revision, reply, .. } => (revision, reply),
             Outcome::Refused { .. } | Outcome::Unknown { .. } => panic!("it was answered"),
         }
     }
@@ -391,10 +304,7 @@ mod tests {
         let mut story = good();
         let read = story.read("a");
         kvs(story.op(read))[0].value = "a1".into();
-        story.flags(
-            Guarantee::C1,
-            "operation 9 of client 1 read at revision 5 a=a1",
-        );
+        story.flags(Guarantee::C1, "operation 9 of client 1 read at revision 5 a=a1");
     }
 
     #[test]
@@ -405,19 +315,10 @@ mod tests {
         story.flags(Guarantee::C1, "nothing where the state has a=a2");
         let mut story = good();
         let read = story.read("b");
-        let ghost = KeyValue {
-            key: "b".into(),
-            value: "b1".into(),
-            create_revision: 3,
-            mod_revision: 3,
-            version: 1,
-            lease: 0,
-        };
+        let ghost =
+            KeyValue { key: "b".into(), value: "b1".into(), create_revision: 3, mod_revision: 3, version: 1, lease: 0 };
         kvs(story.op(read)).push(ghost);
-        story.flags(
-            Guarantee::C1,
-            "b=b1 (created 3, changed 3, version 1, lease 0) where the state has nothing more",
-        );
+        story.flags(Guarantee::C1, "b=b1 (created 3, changed 3, version 1, lease 0) where the state has nothing more");
     }
 
     #[test]
@@ -441,10 +342,7 @@ mod tests {
             version: 1,
             lease: 0,
         }];
-        story.flags(
-            Guarantee::C1,
-            "operation 9 of client 1 was told of revision 2, but was asked after",
-        );
+        story.flags(Guarantee::C1, "operation 9 of client 1 was told of revision 2, but was asked after");
         // Had it been asked before anything else was answered, the same answer would be right.
         let begin = story.record.operations[0].invoked_ns;
         story.op(read).invoked_ns = begin;
@@ -460,28 +358,20 @@ mod tests {
         story.passes(Guarantee::C1, 2);
         *answer(story.op(read)).0 = 1;
         kvs(story.op(read)).clear();
-        story.flags(
-            Guarantee::C1,
-            "was told of revision 1, but was asked after the harness had seen revision 2",
-        );
+        story.flags(Guarantee::C1, "was told of revision 1, but was asked after the harness had seen revision 2");
     }
 
     #[test]
     fn an_acknowledged_write_must_be_at_its_revision() {
         let mut story = good();
         *answer(story.op(1)).0 = 3;
-        story.flags(
-            Guarantee::C1,
-            "operation 1 of client 1 was acknowledged at revision 3, but the log has it at 2",
-        );
+        story.flags(Guarantee::C1, "operation 1 of client 1 was acknowledged at revision 3, but the log has it at 2");
         let mut story = good();
         let lost = story.put("a", "a3");
         story.unsee(6);
         story.flags(
             Guarantee::C1,
-            &format!(
-                "operation {lost} of client 1 was acknowledged at revision 6, which does not have"
-            ),
+            &format!("operation {lost} of client 1 was acknowledged at revision 6, which does not have"),
         );
     }
 
@@ -490,10 +380,7 @@ mod tests {
         let mut story = good();
         story.delete("c");
         story.unsee(6);
-        story.flags(
-            Guarantee::C1,
-            "was acknowledged at revision 6, which does not have its changes",
-        );
+        story.flags(Guarantee::C1, "was acknowledged at revision 6, which does not have its changes");
     }
 
     #[test]
@@ -504,10 +391,7 @@ mod tests {
         let mut story = good();
         story.unanswered(3);
         story.events(4).pop();
-        story.flags(
-            Guarantee::C1,
-            "operation 3 of client 1 made revision 4, but not all of its changes",
-        );
+        story.flags(Guarantee::C1, "operation 3 of client 1 made revision 4, but not all of its changes");
     }
 
     #[test]
@@ -521,10 +405,7 @@ mod tests {
         let first = story.events(2).clone();
         story.events(3).extend(first);
         story.unanswered(again);
-        story.flags(
-            Guarantee::C1,
-            "operation 0 of client 1 is in the log more than once, at revisions [2, 3]",
-        );
+        story.flags(Guarantee::C1, "operation 0 of client 1 is in the log more than once, at revisions [2, 3]");
         story.unsee(2);
         story.unsee(3);
         story.passes(Guarantee::C1, 0);
@@ -537,13 +418,8 @@ mod tests {
         let delete = story.delete("a");
         story.unanswered(delete);
         story.passes(Guarantee::C1, 2);
-        story.op(delete).outcome = Outcome::Refused {
-            why: Refusal::Unavailable("no leader".into()),
-        };
-        story.flags(
-            Guarantee::C1,
-            "revision 3 changes deletion of a at 3, which nobody asked for",
-        );
+        story.op(delete).outcome = Outcome::Refused { why: Refusal::Unavailable("no leader".into()) };
+        story.flags(Guarantee::C1, "revision 3 changes deletion of a at 3, which nobody asked for");
     }
 
     #[test]
@@ -589,22 +465,14 @@ mod tests {
         story.unanswered(first);
         story.passes(Guarantee::C1, 4);
         story.record.operations.remove(second);
-        story.flags(
-            Guarantee::C1,
-            "revision 5 changes deletion of a at 5, which nobody asked for",
-        );
+        story.flags(Guarantee::C1, "revision 5 changes deletion of a at 5, which nobody asked for");
     }
 
     #[test]
     fn a_refused_write_must_not_be_in_the_log() {
         let mut story = good();
-        story.op(2).outcome = Outcome::Refused {
-            why: Refusal::Unavailable("no leader".into()),
-        };
-        story.flags(
-            Guarantee::C1,
-            "operation 2 of client 1 was refused, but made revision 3",
-        );
+        story.op(2).outcome = Outcome::Refused { why: Refusal::Unavailable("no leader".into()) };
+        story.flags(Guarantee::C1, "operation 2 of client 1 was refused, but made revision 3");
     }
 
     #[test]
@@ -614,10 +482,7 @@ mod tests {
         story.flags(Guarantee::C1, "revision 3 changes b=b1");
         let mut story = good();
         story.applied(6, vec![]);
-        story.flags(
-            Guarantee::C1,
-            "revision 6 changes nothing, which nobody asked for",
-        );
+        story.flags(Guarantee::C1, "revision 6 changes nothing, which nobody asked for");
     }
 
     #[test]
@@ -626,10 +491,7 @@ mod tests {
         let late = story.now();
         let op = story.op(2);
         (op.invoked_ns, op.completed_ns) = (late, late + 1);
-        story.flags(
-            Guarantee::C1,
-            "revision 3 was seen before operation 2 of client 1 asked for it",
-        );
+        story.flags(Guarantee::C1, "revision 3 was seen before operation 2 of client 1 asked for it");
     }
 
     #[test]
@@ -651,22 +513,15 @@ mod tests {
     #[test]
     fn a_transaction_must_have_taken_the_branch_that_its_compares_say() {
         let mut story = good();
-        let compares =
-            |story: &mut Story, id: usize, new: Vec<Compare>| match &mut story.op(id).request {
-                Request::Txn { compares, .. } => *compares = new,
-                _ => panic!("it was a transaction"),
-            };
+        let compares = |story: &mut Story, id: usize, new: Vec<Compare>| match &mut story.op(id).request {
+            Request::Txn { compares, .. } => *compares = new,
+            _ => panic!("it was a transaction"),
+        };
         compares(&mut story, 3, vec![changed_at("a", 3)]);
-        story.flags(
-            Guarantee::C1,
-            "operation 3 of client 1 succeeded at revision 4, but on the state of 3",
-        );
+        story.flags(Guarantee::C1, "operation 3 of client 1 succeeded at revision 4, but on the state of 3");
         let mut story = good();
         compares(&mut story, 5, vec![changed_at("a", 4)]);
-        story.flags(
-            Guarantee::C1,
-            "operation 5 of client 1 failed at revision 5, but on the state of 5",
-        );
+        story.flags(Guarantee::C1, "operation 5 of client 1 failed at revision 5, but on the state of 5");
     }
 
     #[test]
@@ -677,20 +532,11 @@ mod tests {
         story.put_bound("b", "b1", 7);
         story.put("c", "c1");
         story.gone(7);
-        story.read_range(
-            KeyRange {
-                from: "a".into(),
-                until: Some("z".into()),
-            },
-            0,
-        );
+        story.read_range(KeyRange { from: "a".into(), until: Some("z".into()) }, 0);
         story.wait(crate::story::seconds(5));
         story.passes(Guarantee::C1, 4);
         story.events(5).pop();
-        story.flags(
-            Guarantee::C1,
-            "revision 5 changes deletion of a at 5, which nobody asked for",
-        );
+        story.flags(Guarantee::C1, "revision 5 changes deletion of a at 5, which nobody asked for");
     }
 
     #[test]
@@ -701,49 +547,21 @@ mod tests {
         let revoke = story.revoke(7);
         story.passes(Guarantee::C1, 2);
         *answer(story.op(revoke)).0 = 2;
-        story.flags(
-            Guarantee::C1,
-            "revoked lease 7 at revision 2, but a is still bound to it",
-        );
+        story.flags(Guarantee::C1, "revoked lease 7 at revision 2, but a is still bound to it");
     }
 
     #[test]
     fn only_what_was_compacted_may_be_refused_as_compacted() {
         let mut story = good();
         story.compact(4);
-        let refused = Outcome::Refused {
-            why: Refusal::Compacted(4),
-        };
+        let refused = Outcome::Refused { why: Refusal::Compacted(4) };
         let range = KeyRange::key("a");
-        story.asks(
-            Request::Read {
-                range: range.clone(),
-                revision: 3,
-            },
-            refused.clone(),
-        );
+        story.asks(Request::Read { range: range.clone(), revision: 3 }, refused.clone());
         story.passes(Guarantee::C1, 9);
-        story.asks(
-            Request::Read {
-                range: range.clone(),
-                revision: 4,
-            },
-            refused,
-        );
-        story.flags(
-            Guarantee::C1,
-            "operation 11 of client 1 was refused revision 4 as compacted up to 4",
-        );
+        story.asks(Request::Read { range: range.clone(), revision: 4 }, refused);
+        story.flags(Guarantee::C1, "operation 11 of client 1 was refused revision 4 as compacted up to 4");
         let mut story = good();
-        story.asks(
-            Request::Read { range, revision: 3 },
-            Outcome::Refused {
-                why: Refusal::Compacted(4),
-            },
-        );
-        story.flags(
-            Guarantee::C1,
-            "operation 9 of client 1 was refused revision 3 as compacted up to 4",
-        );
+        story.asks(Request::Read { range, revision: 3 }, Outcome::Refused { why: Refusal::Compacted(4) });
+        story.flags(Guarantee::C1, "operation 9 of client 1 was refused revision 3 as compacted up to 4");
     }
 }

@@ -16,10 +16,7 @@ pub(crate) fn check(h: &History<'_>) -> Verdict {
             continue;
         };
         let until_ns = lease.gone_ns.unwrap_or(h.record.ended_ns);
-        if lease
-            .revoked_ns
-            .is_some_and(|revoked_ns| lease.gone_ns.is_some_and(|gone_ns| revoked_ns <= gone_ns))
-        {
+        if lease.revoked_ns.is_some_and(|revoked_ns| lease.gone_ns.is_some_and(|gone_ns| revoked_ns <= gone_ns)) {
             continue;
         }
         let from_ns = last_sign_of_life(h.record, lease, until_ns).max(seen_ns);
@@ -36,11 +33,7 @@ pub(crate) fn check(h: &History<'_>) -> Verdict {
         findings.tested(1);
         findings.took(late_ns);
         if late_ns > PROGRESS_NS {
-            let state = if lease.gone_ns.is_some() {
-                "was seen gone only"
-            } else {
-                "is still there"
-            };
+            let state = if lease.gone_ns.is_some() { "was seen gone only" } else { "is still there" };
             findings.violated(
                 until_ns,
                 format!(
@@ -54,31 +47,16 @@ pub(crate) fn check(h: &History<'_>) -> Verdict {
 
 /// When the lease's time to live can last have begun anew, by what was asked before `until_ns`.
 fn last_sign_of_life(record: &Record, lease: &Lease<'_>, until_ns: Ns) -> Ns {
-    let promised = lease
-        .promises
-        .iter()
-        .map(|(op, _)| *op)
-        .filter(|op| op.invoked_ns <= until_ns)
-        .map(|op| op.completed_ns);
-    let perhaps = lease
-        .perhaps
-        .iter()
-        .filter(|op| op.invoked_ns <= until_ns)
-        .map(|op| arrives_by(record, op));
+    let promised =
+        lease.promises.iter().map(|(op, _)| *op).filter(|op| op.invoked_ns <= until_ns).map(|op| op.completed_ns);
+    let perhaps = lease.perhaps.iter().filter(|op| op.invoked_ns <= until_ns).map(|op| arrives_by(record, op));
     promised.chain(perhaps).max().unwrap_or(0).min(until_ns)
 }
 
 /// When an unanswered request is delivered at the latest: a fault may hold it until it ends.
 fn arrives_by(record: &Record, op: &Operation) -> Ns {
-    let holds = record
-        .strikes
-        .iter()
-        .filter(|s| s.from_ns <= op.completed_ns && op.invoked_ns <= s.until_ns);
-    holds
-        .map(|s| s.until_ns)
-        .max()
-        .unwrap_or(0)
-        .max(op.completed_ns)
+    let holds = record.strikes.iter().filter(|s| s.from_ns <= op.completed_ns && op.invoked_ns <= s.until_ns);
+    holds.map(|s| s.until_ns).max().unwrap_or(0).max(op.completed_ns)
 }
 
 #[cfg(test)]
@@ -114,7 +92,10 @@ mod tests {
 
     #[test]
     fn a_lease_that_ends_late_or_never_is_flagged() {
-        gone_after(kept_alive(), seconds(37)).flags(Guarantee::C10, "lease 7 of 10 s, last kept alive at 5005000000 ns, was seen gone only at 37000000000 ns");
+        gone_after(kept_alive(), seconds(37)).flags(
+            Guarantee::C10,
+            "lease 7 of 10 s, last kept alive at 5005000000 ns, was seen gone only at 37000000000 ns",
+        );
         let mut story = kept_alive();
         story.end(seconds(36));
         story.passes(Guarantee::C10, 0);
@@ -164,16 +145,8 @@ mod tests {
     fn a_lease_that_was_granted_without_an_answer_must_end_too() {
         let mut story = Story::new();
         story.leads(0, 0, 1);
-        story.observe(Observation::LeaseGranted {
-            at_ns: seconds(1),
-            member: 2,
-            lease: 9,
-            ttl_s: 2,
-        });
+        story.observe(Observation::LeaseGranted { at_ns: seconds(1), member: 2, lease: 9, ttl_s: 2 });
         story.end(seconds(24));
-        story.flags(
-            Guarantee::C10,
-            "lease 9 of 2 s, last kept alive at 1000000000 ns, is still there",
-        );
+        story.flags(Guarantee::C10, "lease 9 of 2 s, last kept alive at 1000000000 ns, is still there");
     }
 }

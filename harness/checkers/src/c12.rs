@@ -9,12 +9,7 @@ use record::{Guarantee, Verdict};
 
 pub(crate) fn check(h: &History<'_>) -> Verdict {
     let mut findings = Findings::of(Guarantee::C12);
-    for txn in h
-        .transactions
-        .all
-        .iter()
-        .filter(|txn| !txn.compares.is_empty())
-    {
+    for txn in h.transactions.all.iter().filter(|txn| !txn.compares.is_empty()) {
         let op = txn.op;
         let name = || format!("operation {} of client {}", op.id, op.client);
         let answer = txn.answer();
@@ -31,7 +26,11 @@ pub(crate) fn check(h: &History<'_>) -> Verdict {
                 };
                 findings.violated(
                     op.completed_ns,
-                    format!("{} {what} at revision {told}, but revision {} has what it then must not write", name(), landing.revision),
+                    format!(
+                        "{} {what} at revision {told}, but revision {} has what it then must not write",
+                        name(),
+                        landing.revision
+                    ),
                 );
             }
             if txn.branch_at(&h.log, landing.revision - 1) != landing.branch {
@@ -66,20 +65,13 @@ mod tests {
         story.put("a", "a1");
         story.txn(&[changed_at("a", 2)], &[put("a", "a2")], &[]);
         story.txn(&[changed_at("a", 2)], &[put("a", "never")], &[]);
-        story.txn(
-            &[changed_at("a", 2)],
-            &[put("a", "never")],
-            &[put("b", "else")],
-        );
+        story.txn(&[changed_at("a", 2)], &[put("a", "never")], &[put("b", "else")]);
         story
     }
 
     fn answered(story: &mut Story, id: usize, told: bool) {
         match &mut story.op(id).outcome {
-            Outcome::Ok {
-                reply: Reply::Txn { succeeded },
-                ..
-            } => *succeeded = told,
+            Outcome::Ok { reply: Reply::Txn { succeeded }, .. } => *succeeded = told,
             _ => panic!("it was answered"),
         }
     }
@@ -103,14 +95,20 @@ mod tests {
     fn a_transaction_said_to_have_failed_that_applied_is_flagged() {
         let mut story = good();
         answered(&mut story, 1, false);
-        story.flags(Guarantee::C12, "operation 1 of client 1 failed at revision 3, but revision 3 has what it then must not write");
+        story.flags(
+            Guarantee::C12,
+            "operation 1 of client 1 failed at revision 3, but revision 3 has what it then must not write",
+        );
     }
 
     #[test]
     fn the_branch_not_taken_must_not_be_in_the_log() {
         let mut story = good();
         answered(&mut story, 3, true);
-        story.flags(Guarantee::C12, "operation 3 of client 1 succeeded at revision 4, but revision 4 has what it then must not write");
+        story.flags(
+            Guarantee::C12,
+            "operation 3 of client 1 succeeded at revision 4, but revision 4 has what it then must not write",
+        );
     }
 
     #[test]
@@ -119,16 +117,25 @@ mod tests {
         let mut story = good();
         let late = story.txn(&[], &[put("a", "late")], &[]);
         expecting(&mut story, late, 2);
-        story.flags(Guarantee::C12, "operation 4 of client 1 made revision 5 although its precondition does not hold at revision 4");
+        story.flags(
+            Guarantee::C12,
+            "operation 4 of client 1 made revision 5 although its precondition does not hold at revision 4",
+        );
         story.unanswered(late);
-        story.flags(Guarantee::C12, "operation 4 of client 1 made revision 5 although its precondition does not hold at revision 4");
+        story.flags(
+            Guarantee::C12,
+            "operation 4 of client 1 made revision 5 although its precondition does not hold at revision 4",
+        );
     }
 
     #[test]
     fn the_other_branch_must_not_run_while_the_precondition_holds() {
         let mut story = good();
         expecting(&mut story, 3, 3);
-        story.flags(Guarantee::C12, "operation 3 of client 1 made revision 4 as if its precondition failed, but it holds at revision 3");
+        story.flags(
+            Guarantee::C12,
+            "operation 3 of client 1 made revision 4 as if its precondition failed, but it holds at revision 3",
+        );
     }
 
     #[test]

@@ -27,11 +27,7 @@ fn acknowledged_writes_are_in_the_log(h: &History<'_>, findings: &mut Findings) 
             Some(Fate::Nothing) | None => {}
             Some(fate @ (Fate::Lost | Fate::Torn)) => {
                 findings.tested(1);
-                let part = if fate == Fate::Lost {
-                    "its write"
-                } else {
-                    "a part of its write"
-                };
+                let part = if fate == Fate::Lost { "its write" } else { "a part of its write" };
                 findings.violated(
                     txn.op.completed_ns,
                     format!(
@@ -49,12 +45,8 @@ type Acknowledged<'a> = Option<(i64, &'a Operation)>;
 
 /// Each read against the newest write of each key that was acknowledged before it was asked.
 fn reads_have_what_was_acknowledged(h: &History<'_>, findings: &mut Findings) {
-    let mut reads: Vec<&Operation> = h
-        .record
-        .operations
-        .iter()
-        .filter(|op| matches!(op.request, Request::Read { revision: 0, .. }))
-        .collect();
+    let mut reads: Vec<&Operation> =
+        h.record.operations.iter().filter(|op| matches!(op.request, Request::Read { revision: 0, .. })).collect();
     reads.sort_by_key(|op| op.invoked_ns);
     let mut acknowledged: Vec<(usize, i64, &Operation)> = Vec::with_capacity(h.log.entries.len());
     for (slot, maker) in h.transactions.makers.iter().enumerate() {
@@ -70,9 +62,7 @@ fn reads_have_what_was_acknowledged(h: &History<'_>, findings: &mut Findings) {
     let mut newest: Vec<Acknowledged<'_>> = vec![None; h.log.key_count()];
     let mut acknowledged = acknowledged.into_iter().peekable();
     for read in reads {
-        while let Some((slot, revision, op)) =
-            acknowledged.next_if(|(_, _, op)| op.completed_ns < read.invoked_ns)
-        {
+        while let Some((slot, revision, op)) = acknowledged.next_if(|(_, _, op)| op.completed_ns < read.invoked_ns) {
             for event in h.log.entries[slot].events {
                 if let Some(position) = h.log.position(crate::log::key_of(event))
                     && newest[position].is_none_or(|(newest, _)| newest < revision)
@@ -85,20 +75,9 @@ fn reads_have_what_was_acknowledged(h: &History<'_>, findings: &mut Findings) {
     }
 }
 
-fn read_has(
-    h: &History<'_>,
-    read: &Operation,
-    newest: &[Acknowledged<'_>],
-    findings: &mut Findings,
-) {
-    let (
-        Request::Read { range, .. },
-        Outcome::Ok {
-            revision,
-            reply: Reply::Read(kvs),
-            ..
-        },
-    ) = (&read.request, &read.outcome)
+fn read_has(h: &History<'_>, read: &Operation, newest: &[Acknowledged<'_>], findings: &mut Findings) {
+    let (Request::Read { range, .. }, Outcome::Ok { revision, reply: Reply::Read(kvs), .. }) =
+        (&read.request, &read.outcome)
     else {
         return;
     };
@@ -111,9 +90,7 @@ fn read_has(
         };
         findings.tested(1);
         if !is_no_older(h, key, got, *revision, needed) {
-            let got = got.map_or("nothing".to_owned(), |kv| {
-                format!("{} of revision {}", kv.value, kv.mod_revision)
-            });
+            let got = got.map_or("nothing".to_owned(), |kv| format!("{} of revision {}", kv.value, kv.mod_revision));
             findings.violated(
                 read.completed_ns,
                 format!(
@@ -126,19 +103,10 @@ fn read_has(
 }
 
 /// Whether what a read told at `revision` got for `key` is the write at `needed`, or has come after it.
-fn is_no_older(
-    h: &History<'_>,
-    key: &str,
-    got: Option<&KeyValue>,
-    revision: i64,
-    needed: i64,
-) -> bool {
+fn is_no_older(h: &History<'_>, key: &str, got: Option<&KeyValue>, revision: i64, needed: i64) -> bool {
     match got {
         Some(kv) => kv.mod_revision >= needed,
-        None => h
-            .log
-            .version_at(key, revision)
-            .is_some_and(|v| v.kv.is_none() && v.revision >= needed),
+        None => h.log.version_at(key, revision).is_some_and(|v| v.kv.is_none() && v.revision >= needed),
     }
 }
 
@@ -146,14 +114,7 @@ fn is_no_older(
 fn leaders_commit_what_lasts(h: &History<'_>, findings: &mut Findings) {
     let mut committed = Vec::new();
     for observation in &h.record.observations {
-        if let Observation::Commits {
-            at_ns,
-            member,
-            term,
-            index,
-            entry_term,
-        } = observation
-        {
+        if let Observation::Commits { at_ns, member, term, index, entry_term } = observation {
             findings.tested(1);
             if entry_term != term {
                 findings.violated(
@@ -166,14 +127,9 @@ fn leaders_commit_what_lasts(h: &History<'_>, findings: &mut Findings) {
     }
     committed.sort_unstable();
     for pair in committed.windows(2) {
-        let ((index, _, member, entry_term), (next_index, at_ns, next_member, next_term)) =
-            (pair[0], pair[1]);
+        let ((index, _, member, entry_term), (next_index, at_ns, next_member, next_term)) = (pair[0], pair[1]);
         // Terms never fall along a log, so a committed entry followed by one of an older term is not in the same log.
-        let conflict = if index == next_index {
-            entry_term != next_term
-        } else {
-            entry_term > next_term
-        };
+        let conflict = if index == next_index { entry_term != next_term } else { entry_term > next_term };
         if conflict {
             findings.violated(
                 at_ns,
@@ -198,13 +154,7 @@ mod tests {
         story.put("b", "b1");
         story.put("a", "a2");
         story.delete("b");
-        story.read_range(
-            KeyRange {
-                from: "a".into(),
-                until: Some("z".into()),
-            },
-            0,
-        );
+        story.read_range(KeyRange { from: "a".into(), until: Some("z".into()) }, 0);
         story.commits(0, 1, 1, 1, 1);
         story.commits(0, 2, 1, 4, 1);
         story.commits(2, 3, 3, 6, 3);
@@ -213,11 +163,7 @@ mod tests {
 
     fn read_back(story: &mut Story, id: usize) -> (&mut i64, &mut Vec<KeyValue>) {
         match &mut story.op(id).outcome {
-            Outcome::Ok {
-                revision,
-                reply: Reply::Read(kvs),
-                ..
-            } => (revision, kvs),
+            Outcome::Ok { revision, reply: Reply::Read(kvs), .. } => (revision, kvs),
             _ => panic!("it was a read"),
         }
     }
@@ -234,10 +180,7 @@ mod tests {
         let mut story = good();
         story.put("c", "c1");
         story.unsee(6);
-        story.flags(
-            Guarantee::C2,
-            "operation 5 of client 1 was acknowledged at revision 6, but its write is lost",
-        );
+        story.flags(Guarantee::C2, "operation 5 of client 1 was acknowledged at revision 6, but its write is lost");
     }
 
     #[test]
@@ -245,7 +188,10 @@ mod tests {
         let mut story = good();
         story.txn(&[], &[put("c", "c1"), put("d", "d1")], &[]);
         story.events(6).pop();
-        story.flags(Guarantee::C2, "operation 5 of client 1 was acknowledged at revision 6, but a part of its write is lost");
+        story.flags(
+            Guarantee::C2,
+            "operation 5 of client 1 was acknowledged at revision 6, but a part of its write is lost",
+        );
     }
 
     #[test]
@@ -253,10 +199,7 @@ mod tests {
         let mut story = good();
         let other = story.events(3).clone();
         *story.events(2) = other;
-        story.flags(
-            Guarantee::C2,
-            "operation 0 of client 1 was acknowledged at revision 2, but its write is lost",
-        );
+        story.flags(Guarantee::C2, "operation 0 of client 1 was acknowledged at revision 2, but its write is lost");
     }
 
     #[test]
@@ -267,7 +210,10 @@ mod tests {
             WatchEvent::Delete { .. } => panic!("it was a put"),
         };
         read_back(&mut story, 4).1[0] = old;
-        story.flags(Guarantee::C2, "read a1 of revision 2 under a, but operation 2 had been acknowledged to write it at revision 4");
+        story.flags(
+            Guarantee::C2,
+            "read a1 of revision 2 under a, but operation 2 had been acknowledged to write it at revision 4",
+        );
         // Under way at the same time, it may be right.
         story.op(4).invoked_ns = 0;
         story.passes(Guarantee::C2, 7);
@@ -292,29 +238,20 @@ mod tests {
     fn a_commit_of_an_older_terms_entry_by_counting_is_flagged() {
         let mut story = good();
         story.commits(1, 9, 5, 8, 3);
-        story.flags(
-            Guarantee::C2,
-            "member 1, leading in term 5, committed index 8 of term 3 by counting replicas",
-        );
+        story.flags(Guarantee::C2, "member 1, leading in term 5, committed index 8 of term 3 by counting replicas");
     }
 
     #[test]
     fn two_entries_committed_at_one_index_are_flagged() {
         let mut story = good();
         story.commits(1, 9, 5, 4, 5);
-        story.flags(
-            Guarantee::C2,
-            "member 0 committed index 4 of term 1, but member 1 index 4 of term 5",
-        );
+        story.flags(Guarantee::C2, "member 0 committed index 4 of term 1, but member 1 index 4 of term 5");
     }
 
     #[test]
     fn a_commit_below_an_older_terms_is_flagged() {
         let mut story = good();
         story.commits(1, 9, 5, 3, 5);
-        story.flags(
-            Guarantee::C2,
-            "member 1 committed index 3 of term 5, but member 0 index 4 of term 1",
-        );
+        story.flags(Guarantee::C2, "member 1 committed index 3 of term 5, but member 0 index 4 of term 1");
     }
 }

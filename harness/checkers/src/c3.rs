@@ -42,19 +42,9 @@ fn states_agree(h: &History<'_>, findings: &mut Findings) {
         .observations
         .iter()
         .filter_map(|observation| match observation {
-            Observation::State {
-                at_ns,
-                member,
-                revision,
-                applied,
-                hash,
-            } => Some(State {
-                applied: *applied,
-                at_ns: *at_ns,
-                member: *member,
-                revision: *revision,
-                hash: *hash,
-            }),
+            Observation::State { at_ns, member, revision, applied, hash } => {
+                Some(State { applied: *applied, at_ns: *at_ns, member: *member, revision: *revision, hash: *hash })
+            }
             _ => None,
         })
         .collect();
@@ -118,20 +108,14 @@ mod tests {
     fn another_hash_at_the_same_index_is_flagged() {
         let mut story = good();
         story.state(1, 3, 2, 0xd);
-        story.flags(
-            Guarantee::C3,
-            "at index 3 member 0 has revision 2 and hash 000000000000000c, but member 1",
-        );
+        story.flags(Guarantee::C3, "at index 3 member 0 has revision 2 and hash 000000000000000c, but member 1");
     }
 
     #[test]
     fn another_revision_at_the_same_index_is_flagged() {
         let mut story = good();
         story.state(2, 3, 3, 0xc);
-        story.flags(
-            Guarantee::C3,
-            "but member 2 revision 3 and hash 000000000000000c",
-        );
+        story.flags(Guarantee::C3, "but member 2 revision 3 and hash 000000000000000c");
     }
 
     #[test]
@@ -139,10 +123,7 @@ mod tests {
         let mut story = good();
         story.process(0, story.now(), true);
         story.state(0, 2, 2, 0xe);
-        story.flags(
-            Guarantee::C3,
-            "at index 2 member 0 has revision 2 and hash 000000000000000b, but member 0",
-        );
+        story.flags(Guarantee::C3, "at index 2 member 0 has revision 2 and hash 000000000000000b, but member 0");
     }
 
     #[test]

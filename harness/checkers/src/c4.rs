@@ -22,13 +22,8 @@ fn revisions_have_no_gap(h: &History<'_>, findings: &mut Findings) {
     for entry in &h.log.entries {
         findings.tested(1);
         if entry.revision != next {
-            findings.violated(
-                entry.at_ns,
-                format!(
-                    "revision {} was seen where revision {next} should be",
-                    entry.revision
-                ),
-            );
+            findings
+                .violated(entry.at_ns, format!("revision {} was seen where revision {next} should be", entry.revision));
         }
         next = entry.revision + 1;
     }
@@ -42,10 +37,7 @@ fn transactions_have_their_own_revision(h: &History<'_>, findings: &mut Findings
         if revisions.len() > 1 {
             findings.violated(
                 at_ns,
-                format!(
-                    "operation {} of client {} made more than one revision: {revisions:?}",
-                    op.id, op.client
-                ),
+                format!("operation {} of client {} made more than one revision: {revisions:?}", op.id, op.client),
             );
         } else if let (Some((told, _)), Some(Fate::Elsewhere)) = (txn.answer(), txn.fate(&h.log)) {
             findings.violated(
@@ -77,17 +69,10 @@ fn point(op: &Operation) -> Option<Point<'_>> {
         Request::Read { revision: of, .. } => of == 0,
         Request::LeaseKeepAlive { .. } => false,
         // Not every front door tells a revision here.
-        Request::LeaseGrant { .. } | Request::LeaseRevoke { .. } | Request::Compact { .. } => {
-            revision > 0
-        }
+        Request::LeaseGrant { .. } | Request::LeaseRevoke { .. } | Request::Compact { .. } => revision > 0,
         Request::Txn { .. } => true,
     };
-    through_the_log.then_some(Point {
-        op,
-        revision,
-        answered: true,
-        makes: false,
-    })
+    through_the_log.then_some(Point { op, revision, answered: true, makes: false })
 }
 
 /// A member's revision never falls while its process lives. One that restarts applies its log anew from its snapshot.
@@ -98,20 +83,12 @@ fn members_never_fall(h: &History<'_>, findings: &mut Findings) {
             Observation::Process { member, .. } => {
                 newest.remove(member);
             }
-            Observation::State {
-                at_ns,
-                member,
-                revision,
-                ..
-            } => {
+            Observation::State { at_ns, member, revision, .. } => {
                 let before = newest.insert(*member, *revision);
                 if before.is_some_and(|before| before > *revision) {
                     findings.violated(
                         *at_ns,
-                        format!(
-                            "member {member} fell from revision {} to {revision}",
-                            before.unwrap_or_default()
-                        ),
+                        format!("member {member} fell from revision {} to {revision}", before.unwrap_or_default()),
                     );
                 }
             }
@@ -134,11 +111,7 @@ mod tests {
     fn good() -> Story {
         let mut story = Story::new();
         story.put("a", "a1");
-        story.txn(
-            &[changed_at("a", 2)],
-            &[put("a", "a2"), put("b", "b1")],
-            &[],
-        );
+        story.txn(&[changed_at("a", 2)], &[put("a", "a2"), put("b", "b1")], &[]);
         story.txn(&[changed_at("a", 2)], &[put("a", "never")], &[]);
         story.delete("nothing");
         story.read("a");
@@ -164,54 +137,40 @@ mod tests {
         let mut story = good();
         story.put("c", "c1");
         story.unsee(3);
-        story.flags(
-            Guarantee::C4,
-            "revision 4 was seen where revision 3 should be",
-        );
+        story.flags(Guarantee::C4, "revision 4 was seen where revision 3 should be");
         let mut story = good();
         story.unsee(2);
-        story.flags(
-            Guarantee::C4,
-            "revision 3 was seen where revision 2 should be",
-        );
+        story.flags(Guarantee::C4, "revision 3 was seen where revision 2 should be");
     }
 
     #[test]
     fn a_transaction_spread_over_two_revisions_is_flagged() {
         let mut story = good();
-        let Some(WatchEvent::Put(mut second)) = story.events(3).pop() else {
-            panic!("it was a put")
-        };
+        let Some(WatchEvent::Put(mut second)) = story.events(3).pop() else { panic!("it was a put") };
         (second.mod_revision, second.create_revision) = (4, 4);
         story.applied(4, vec![WatchEvent::Put(second)]);
-        story.flags(
-            Guarantee::C4,
-            "operation 1 of client 1 made more than one revision: [3, 4]",
-        );
+        story.flags(Guarantee::C4, "operation 1 of client 1 made more than one revision: [3, 4]");
     }
 
     #[test]
     fn a_write_told_another_revision_than_its_own_is_flagged() {
         let mut story = good();
         *told(&mut story, 0) = 1;
-        story.flags(
-            Guarantee::C4,
-            "operation 0 of client 1 was told revision 1, but made 2",
-        );
+        story.flags(Guarantee::C4, "operation 0 of client 1 was told revision 1, but made 2");
     }
 
     #[test]
     fn an_answer_older_than_one_before_it_is_flagged() {
         let mut story = good();
         *told(&mut story, 4) = 2;
-        story.flags(Guarantee::C4, "operation 4 of client 1 was told of revision 2, but was asked after operation 1 was told of revision 3");
+        story.flags(
+            Guarantee::C4,
+            "operation 4 of client 1 was told of revision 2, but was asked after operation 1 was told of revision 3",
+        );
         let mut story = good();
         let grant = story.grant(7, 5);
         *told(&mut story, grant) = 1;
-        story.flags(
-            Guarantee::C4,
-            "operation 5 of client 1 was told of revision 1",
-        );
+        story.flags(Guarantee::C4, "operation 5 of client 1 was told of revision 1");
         // Not every front door tells a revision with a lease.
         *told(&mut story, grant) = 0;
         story.passes(Guarantee::C4, 7);

@@ -11,17 +11,8 @@ pub(crate) fn check(h: &History<'_>) -> Verdict {
     let mut leaders: BTreeMap<u64, u32> = BTreeMap::new();
     for observation in &h.record.observations {
         let (at_ns, member, term, does) = match observation {
-            Observation::Leads {
-                at_ns,
-                member,
-                term,
-            } => (*at_ns, *member, *term, "leads"),
-            Observation::Commits {
-                at_ns,
-                member,
-                term,
-                ..
-            } => (*at_ns, *member, *term, "commits"),
+            Observation::Leads { at_ns, member, term } => (*at_ns, *member, *term, "leads"),
+            Observation::Commits { at_ns, member, term, .. } => (*at_ns, *member, *term, "commits"),
             Observation::Applied { .. }
             | Observation::State { .. }
             | Observation::LeaseGranted { .. }
@@ -36,9 +27,7 @@ pub(crate) fn check(h: &History<'_>) -> Verdict {
         if leader != member {
             findings.violated(
                 at_ns,
-                format!(
-                    "member {member} {does} in term {term}, of which member {leader} is the leader"
-                ),
+                format!("member {member} {does} in term {term}, of which member {leader} is the leader"),
             );
         }
     }
@@ -70,19 +59,13 @@ mod tests {
     fn a_second_leader_of_a_term_is_flagged_however_late() {
         let mut story = good();
         story.leads(1, 99, 1);
-        story.flags(
-            Guarantee::C5,
-            "member 1 leads in term 1, of which member 0 is the leader",
-        );
+        story.flags(Guarantee::C5, "member 1 leads in term 1, of which member 0 is the leader");
     }
 
     #[test]
     fn a_commit_in_anothers_term_is_flagged() {
         let mut story = good();
         story.commits(1, 99, 3, 3, 3);
-        story.flags(
-            Guarantee::C5,
-            "member 1 commits in term 3, of which member 2 is the leader",
-        );
+        story.flags(Guarantee::C5, "member 1 commits in term 3, of which member 2 is the leader");
     }
 }

@@ -24,11 +24,8 @@ pub(crate) fn check(h: &History<'_>) -> Verdict {
     // By its end: several majorities see the same gap, and the one that was able for longest sees most of it.
     let mut gaps: BTreeMap<Ns, Stretch> = BTreeMap::new();
     for stretch in h.timeline.stretches() {
-        let stretch = Stretch {
-            from_ns: stretch.from_ns.max(begin_ns),
-            until_ns: stretch.until_ns.min(end_ns),
-            ..stretch
-        };
+        let stretch =
+            Stretch { from_ns: stretch.from_ns.max(begin_ns), until_ns: stretch.until_ns.min(end_ns), ..stretch };
         if stretch.from_ns >= stretch.until_ns {
             continue;
         }
@@ -45,12 +42,7 @@ pub(crate) fn check(h: &History<'_>) -> Verdict {
         }
     }
     findings.tested(windows.len() as u64);
-    for Stretch {
-        from_ns,
-        until_ns,
-        majority,
-    } in gaps.into_values()
-    {
+    for Stretch { from_ns, until_ns, majority } in gaps.into_values() {
         findings.violated(
             from_ns + PROGRESS_NS,
             format!(
@@ -76,9 +68,7 @@ fn commits(record: &Record) -> Vec<Ns> {
     for observation in &record.observations {
         match observation {
             Observation::Applied { at_ns, .. } => commits.push(*at_ns),
-            Observation::Commits { at_ns, term, .. } if !terms.insert(*term) => {
-                commits.push(*at_ns)
-            }
+            Observation::Commits { at_ns, term, .. } if !terms.insert(*term) => commits.push(*at_ns),
             Observation::Commits { .. }
             | Observation::State { .. }
             | Observation::LeaseGranted { .. }
@@ -98,15 +88,8 @@ fn gaps_of(stretch: Stretch, commits: &[Ns]) -> impl Iterator<Item = Stretch> {
     let end = commits.partition_point(|at_ns| *at_ns < stretch.until_ns);
     let within = commits.get(first..end).unwrap_or_default();
     let begins = std::iter::once(stretch.from_ns).chain(within.iter().copied());
-    let ends = within
-        .iter()
-        .copied()
-        .chain(std::iter::once(stretch.until_ns));
-    begins.zip(ends).map(move |(from_ns, until_ns)| Stretch {
-        from_ns,
-        until_ns,
-        ..stretch
-    })
+    let ends = within.iter().copied().chain(std::iter::once(stretch.until_ns));
+    begins.zip(ends).map(move |(from_ns, until_ns)| Stretch { from_ns, until_ns, ..stretch })
 }
 
 #[cfg(test)]
@@ -129,15 +112,15 @@ mod tests {
     #[test]
     fn a_cluster_that_commits_all_the_time_passes() {
         committing(1, 62).passes(Guarantee::C6, 41);
-        assert_eq!(
-            committing(1, 62).verdict(Guarantee::C6).largest_ns,
-            Some(seconds(1))
-        );
+        assert_eq!(committing(1, 62).verdict(Guarantee::C6).largest_ns, Some(seconds(1)));
     }
 
     #[test]
     fn silence_of_an_able_majority_is_flagged() {
-        committing(1, 30).flags(Guarantee::C6, "members 0, 1 were able and connected, but nothing committed from 29000000000 ns to 61000000000 ns");
+        committing(1, 30).flags(
+            Guarantee::C6,
+            "members 0, 1 were able and connected, but nothing committed from 29000000000 ns to 61000000000 ns",
+        );
         committing(25, 62).flags(Guarantee::C6, "nothing committed from 1000000000 ns");
         let mut story = committing(1, 20);
         story.commits(0, seconds(41), 1, 100, 1);

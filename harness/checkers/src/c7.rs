@@ -15,11 +15,7 @@ pub(crate) fn check(h: &History<'_>) -> Verdict {
     watches.sort_by_key(|w| w.opened_ns);
     let mut came_to: BTreeMap<(u32, &str, Option<&str>), Position> = BTreeMap::new();
     for watch in watches {
-        let line = (
-            watch.client,
-            watch.range.from.as_str(),
-            watch.range.until.as_deref(),
-        );
+        let line = (watch.client, watch.range.from.as_str(), watch.range.until.as_deref());
         if let Some(position) = came_to.get(&line) {
             resumes_where_it_ended(watch, *position, &mut findings);
         }
@@ -39,10 +35,7 @@ fn resumes_where_it_ended(watch: &Watch, position: Position, findings: &mut Find
     if watch.start_revision != position + 1 {
         findings.violated(
             watch.opened_ns,
-            format!(
-                "{} was opened after one that had come to revision {position}",
-                named(watch)
-            ),
+            format!("{} was opened after one that had come to revision {position}", named(watch)),
         );
     }
 }
@@ -67,31 +60,20 @@ fn follow(h: &History<'_>, watch: &Watch, findings: &mut Findings) -> Position {
     if !too_old || !h.compacted_by(first, watch.ended_ns) {
         findings.violated(
             watch.ended_ns,
-            format!(
-                "{} ended as compacted up to {first}, which is not so (it had come to {position:?})",
-                named(watch)
-            ),
+            format!("{} ended as compacted up to {first}, which is not so (it had come to {position:?})", named(watch)),
         );
     }
     Some(first - 1)
 }
 
 /// What is wrong with a message that takes a watch on from `position`.
-fn wrong_with(
-    h: &History<'_>,
-    range: &KeyRange,
-    position: i64,
-    message: &WatchMessage,
-) -> Option<String> {
+fn wrong_with(h: &History<'_>, range: &KeyRange, position: i64, message: &WatchMessage) -> Option<String> {
     let until = message.revision;
     if until < position {
         return Some(format!("revision {until}, but it had come to {position}"));
     }
     if until > h.log.last() {
-        return Some(format!(
-            "revision {until}, but the log ends at {}",
-            h.log.last()
-        ));
+        return Some(format!("revision {until}, but the log ends at {}", h.log.last()));
     }
     let entries = &h.log.entries[h.log.after(position)..h.log.after(until)];
     let mut expected = entries.iter().flat_map(|entry| in_range(range, entry));
@@ -102,40 +84,22 @@ fn wrong_with(
             (Some(expected), Some(sent)) if expected == sent => {}
             (Some(expected), sent) => {
                 let sent = sent.map_or("nothing more".to_owned(), shown);
-                return Some(format!(
-                    "{sent} where {} comes next, up to revision {until}",
-                    shown(expected)
-                ));
+                return Some(format!("{sent} where {} comes next, up to revision {until}", shown(expected)));
             }
             (None, Some(sent)) => {
-                return Some(format!(
-                    "{} beside all that changed from {position} to {until}",
-                    shown(sent)
-                ));
+                return Some(format!("{} beside all that changed from {position} to {until}", shown(sent)));
             }
         }
     }
 }
 
 fn in_range<'a>(range: &KeyRange, entry: &Entry<'a>) -> impl Iterator<Item = &'a WatchEvent> {
-    entry
-        .events
-        .iter()
-        .filter(move |event| range.contains(key_of(event)))
+    entry.events.iter().filter(move |event| range.contains(key_of(event)))
 }
 
 fn named(watch: &Watch) -> String {
-    let Watch {
-        client,
-        range,
-        start_revision,
-        opened_ns,
-        ..
-    } = watch;
-    let until = range
-        .until
-        .as_deref()
-        .map_or(String::new(), |until| format!("..{until}"));
+    let Watch { client, range, start_revision, opened_ns, .. } = watch;
+    let until = range.until.as_deref().map_or(String::new(), |until| format!("..{until}"));
     format!(
         "client {client}'s watch of {}{until} from revision {start_revision}, opened at {opened_ns} ns,",
         range.from
@@ -169,11 +133,7 @@ mod tests {
     }
 
     fn watch(story: &mut Story) -> &mut Watch {
-        story
-            .record
-            .watches
-            .last_mut()
-            .expect("the story has a watch")
+        story.record.watches.last_mut().expect("the story has a watch")
     }
 
     #[test]
@@ -185,10 +145,7 @@ mod tests {
     #[test]
     fn a_watch_is_told_only_what_is_in_its_range() {
         let mut story = good();
-        watch(&mut story).range = KeyRange {
-            from: "b".into(),
-            until: Some("d".into()),
-        };
+        watch(&mut story).range = KeyRange { from: "b".into(), until: Some("d".into()) };
         story.flags(Guarantee::C7, "client 1's watch of b..d from revision 2");
         for message in &mut watch(&mut story).messages {
             message.events.retain(|event| key_of(event) != "a");
@@ -200,10 +157,7 @@ mod tests {
     fn a_missing_event_is_flagged() {
         let mut story = good();
         watch(&mut story).messages.remove(2);
-        story.flags(
-            Guarantee::C7,
-            "was sent deletion of b of revision 5 where a=a2 of revision 4 comes next",
-        );
+        story.flags(Guarantee::C7, "was sent deletion of b of revision 5 where a=a2 of revision 4 comes next");
     }
 
     #[test]
@@ -211,15 +165,9 @@ mod tests {
         let mut story = good();
         let message = &mut watch(&mut story).messages[2];
         let rest = message.events.split_off(1);
-        let rest = WatchMessage {
-            events: rest,
-            ..message.clone()
-        };
+        let rest = WatchMessage { events: rest, ..message.clone() };
         watch(&mut story).messages.insert(3, rest);
-        story.flags(
-            Guarantee::C7,
-            "was sent nothing more where c=c1 of revision 4 comes next",
-        );
+        story.flags(Guarantee::C7, "was sent nothing more where c=c1 of revision 4 comes next");
     }
 
     #[test]
@@ -227,36 +175,24 @@ mod tests {
         let mut story = good();
         let twice = watch(&mut story).messages[1].clone();
         watch(&mut story).messages.insert(2, twice);
-        story.flags(
-            Guarantee::C7,
-            "was sent b=b1 of revision 3 beside all that changed from 3 to 3",
-        );
+        story.flags(Guarantee::C7, "was sent b=b1 of revision 3 beside all that changed from 3 to 3");
     }
 
     #[test]
     fn an_event_of_before_the_start_is_flagged() {
         let mut story = good();
         watch(&mut story).start_revision = 3;
-        story.flags(
-            Guarantee::C7,
-            "was sent a=a1 of revision 2 beside all that changed from 2 to 2",
-        );
+        story.flags(Guarantee::C7, "was sent a=a1 of revision 2 beside all that changed from 2 to 2");
     }
 
     #[test]
     fn events_in_another_order_are_flagged() {
         let mut story = good();
         watch(&mut story).messages[2].events.reverse();
-        story.flags(
-            Guarantee::C7,
-            "was sent c=c1 of revision 4 where a=a2 of revision 4 comes next",
-        );
+        story.flags(Guarantee::C7, "was sent c=c1 of revision 4 where a=a2 of revision 4 comes next");
         let mut story = good();
         watch(&mut story).messages.swap(0, 1);
-        story.flags(
-            Guarantee::C7,
-            "was sent b=b1 of revision 3 where a=a1 of revision 2 comes next",
-        );
+        story.flags(Guarantee::C7, "was sent b=b1 of revision 3 where a=a1 of revision 2 comes next");
     }
 
     #[test]
@@ -265,10 +201,7 @@ mod tests {
         if let WatchEvent::Put(kv) = &mut watch(&mut story).messages[4].events[0] {
             kv.value = "other".into();
         }
-        story.flags(
-            Guarantee::C7,
-            "was sent a=other of revision 6 where a=a3 of revision 6 comes next",
-        );
+        story.flags(Guarantee::C7, "was sent a=other of revision 6 where a=a3 of revision 6 comes next");
         let mut story = good();
         story.unsee(6);
         story.flags(Guarantee::C7, "was sent revision 6, but the log ends at 5");
@@ -277,16 +210,9 @@ mod tests {
     #[test]
     fn a_bookmark_that_promises_too_much_is_flagged() {
         let mut story = good();
-        let bookmark = WatchMessage {
-            at_ns: 0,
-            revision: 4,
-            events: vec![],
-        };
+        let bookmark = WatchMessage { at_ns: 0, revision: 4, events: vec![] };
         watch(&mut story).messages.insert(1, bookmark);
-        story.flags(
-            Guarantee::C7,
-            "was sent nothing more where b=b1 of revision 3 comes next, up to revision 4",
-        );
+        story.flags(Guarantee::C7, "was sent nothing more where b=b1 of revision 3 comes next, up to revision 4");
     }
 
     #[test]
@@ -321,8 +247,7 @@ mod tests {
         resumed(WatchEnd::Closed, 3).flags(Guarantee::C7, "after one that had come to revision 3");
         // What the first watch was told to be compacted is no gap.
         resumed(WatchEnd::Compacted(5), 5).passes(Guarantee::C7, 7);
-        resumed(WatchEnd::Compacted(5), 6)
-            .flags(Guarantee::C7, "after one that had come to revision 4");
+        resumed(WatchEnd::Compacted(5), 6).flags(Guarantee::C7, "after one that had come to revision 4");
         // Another client's watch begins where it likes.
         let mut story = resumed(WatchEnd::Broken, 5);
         story.record.watches[0].client = 2;
@@ -340,10 +265,7 @@ mod tests {
         from_now().passes(Guarantee::C7, 4);
         let mut story = from_now();
         watch(&mut story).messages.remove(1);
-        story.flags(
-            Guarantee::C7,
-            "was sent a=a3 of revision 6 where deletion of b of revision 5 comes next",
-        );
+        story.flags(Guarantee::C7, "was sent a=a3 of revision 6 where deletion of b of revision 5 comes next");
     }
 
     #[test]
@@ -360,10 +282,7 @@ mod tests {
         compacted(5, 0).passes(Guarantee::C7, 1);
         compacted(5, 2).passes(Guarantee::C7, 3);
         // It had come to revision 4, so that the next one is left.
-        compacted(5, 3).flags(
-            Guarantee::C7,
-            "ended as compacted up to 5, which is not so (it had come to Some(4))",
-        );
+        compacted(5, 3).flags(Guarantee::C7, "ended as compacted up to 5, which is not so (it had come to Some(4))");
         compacted(6, 0).flags(Guarantee::C7, "ended as compacted up to 6, which is not so");
         let mut early = compacted(5, 0);
         watch(&mut early).ended_ns = 0;

@@ -34,12 +34,8 @@ pub(crate) fn check(h: &History<'_>) -> Verdict {
             }
             // The end is seen a little late, which only spares a lease that ended a little early.
             let lives_ns = seconds_ns(*ttl_s) / FASTEST_PERMILLE * 1000;
-            let revoked = lease
-                .revoked_ns
-                .is_some_and(|revoked_ns| revoked_ns <= gone_ns);
-            let fast = too_fast
-                .iter()
-                .any(|(from_ns, until_ns)| *from_ns < gone_ns && op.invoked_ns < *until_ns);
+            let revoked = lease.revoked_ns.is_some_and(|revoked_ns| revoked_ns <= gone_ns);
+            let fast = too_fast.iter().any(|(from_ns, until_ns)| *from_ns < gone_ns && op.invoked_ns < *until_ns);
             if revoked || fast {
                 continue;
             }
@@ -63,10 +59,9 @@ fn named(op: &Operation) -> String {
     let what = match op.request {
         Request::LeaseKeepAlive { .. } => "keep-alive",
         Request::LeaseGrant { .. } => "grant",
-        Request::Read { .. }
-        | Request::Txn { .. }
-        | Request::LeaseRevoke { .. }
-        | Request::Compact { .. } => "operation",
+        Request::Read { .. } | Request::Txn { .. } | Request::LeaseRevoke { .. } | Request::Compact { .. } => {
+            "operation"
+        }
     };
     format!("{what} {} of client {}", op.id, op.client)
 }
@@ -83,16 +78,12 @@ fn too_fast(record: &Record) -> Vec<(Ns, Ns)> {
     for (begins, _) in &drifts {
         for member in &begins.members {
             let active = drifts.iter().filter(|(drift, _)| {
-                drift.members.contains(member)
-                    && drift.from_ns <= begins.from_ns
-                    && begins.from_ns < drift.until_ns
+                drift.members.contains(member) && drift.from_ns <= begins.from_ns && begins.from_ns < drift.until_ns
             });
-            let (rate, until_ns) = active.fold(
-                (TRUE_PERMILLE, begins.until_ns),
-                |(rate, until_ns), (drift, drifts)| {
+            let (rate, until_ns) = active
+                .fold((TRUE_PERMILLE, begins.until_ns), |(rate, until_ns), (drift, drifts)| {
                     (rate * drifts / TRUE_PERMILLE, until_ns.max(drift.until_ns))
-                },
-            );
+                });
             if rate > FASTEST_PERMILLE {
                 fast.push((begins.from_ns, until_ns));
             }
@@ -103,11 +94,7 @@ fn too_fast(record: &Record) -> Vec<(Ns, Ns)> {
 
 /// A drift's rate. A strike whose fault was edited away may have been any.
 fn rate_permille(record: &Record, strike: &Strike) -> u64 {
-    let fault = record
-        .schedule
-        .faults
-        .iter()
-        .find(|fault| fault.id == strike.fault);
+    let fault = record.schedule.faults.iter().find(|fault| fault.id == strike.fault);
     match fault.map(|fault| &fault.what) {
         Some(What::ClockDrift { permille, .. }) => u64::from(*permille),
         Some(_) | None => FASTEST_PERMILLE + 1,
@@ -179,9 +166,7 @@ mod tests {
         story.unanswered(revoke);
         story.record.operations[revoke].invoked_ns = 0;
         story.passes(Guarantee::C9, 0);
-        story.op(revoke).outcome = record::Outcome::Refused {
-            why: record::Refusal::Unavailable("no leader".into()),
-        };
+        story.op(revoke).outcome = record::Outcome::Refused { why: record::Refusal::Unavailable("no leader".into()) };
         story.flags(Guarantee::C9, "although grant 0");
     }
 
@@ -190,27 +175,15 @@ mod tests {
         let mut story = good();
         story.wait(1);
         story.keep_alive(7, 11);
-        story.flags(
-            Guarantee::C9,
-            "keep-alive 2 of client 1 of lease 7 was answered OK, but the lease was seen gone",
-        );
+        story.flags(Guarantee::C9, "keep-alive 2 of client 1 of lease 7 was answered OK, but the lease was seen gone");
     }
 
     #[test]
     fn a_clock_out_of_bound_leaves_nothing_to_judge() {
         let mut story = good();
         gone_at(&mut story, seconds(13));
-        let drift = |permille| What::ClockDrift {
-            target: Target::Leader,
-            permille,
-        };
-        let fault = |what| Fault {
-            id: 0,
-            kind: Kind::ClockDrift,
-            when: When::At(0),
-            for_ns: seconds(60),
-            what,
-        };
+        let drift = |permille| What::ClockDrift { target: Target::Leader, permille };
+        let fault = |what| Fault { id: 0, kind: Kind::ClockDrift, when: When::At(0), for_ns: seconds(60), what };
         story.strike(Kind::ClockDrift, 0, seconds(60)).members = vec![0];
         story.record.schedule.faults = vec![fault(drift(1100))];
         story.flags(Guarantee::C9, "lease 7 is gone");
@@ -224,23 +197,12 @@ mod tests {
     fn two_drifts_within_bound_may_be_out_of_bound_together() {
         let mut story = good();
         gone_at(&mut story, seconds(13));
-        let what = What::ClockDrift {
-            target: Target::Leader,
-            permille: 1060,
-        };
+        let what = What::ClockDrift { target: Target::Leader, permille: 1060 };
         for id in 0..2 {
-            story
-                .strike(Kind::ClockDrift, seconds(5 + u64::from(id)), seconds(60))
-                .members = vec![id];
+            story.strike(Kind::ClockDrift, seconds(5 + u64::from(id)), seconds(60)).members = vec![id];
             let (when, for_ns, what) = (When::At(0), seconds(60), what.clone());
             let kind = Kind::ClockDrift;
-            story.record.schedule.faults.push(Fault {
-                id,
-                kind,
-                when,
-                for_ns,
-                what,
-            });
+            story.record.schedule.faults.push(Fault { id, kind, when, for_ns, what });
         }
         story.flags(Guarantee::C9, "lease 7 is gone");
         story.record.strikes[1].members = vec![0];

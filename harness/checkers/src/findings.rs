@@ -13,12 +13,7 @@ pub(crate) struct Findings {
 
 impl Findings {
     pub(crate) fn of(guarantee: Guarantee) -> Self {
-        Self {
-            guarantee,
-            tested: 0,
-            violations: Vec::new(),
-            largest_ns: None,
-        }
+        Self { guarantee, tested: 0, violations: Vec::new(), largest_ns: None }
     }
 
     /// The guarantee's condition was met this many times more: each time it could have failed.
@@ -37,8 +32,7 @@ impl Findings {
 
     /// The violations in order of time, the first [`MAX_VIOLATIONS`] of them.
     pub(crate) fn verdict(mut self) -> Verdict {
-        self.violations
-            .sort_by(|a, b| (a.at_ns, &a.text).cmp(&(b.at_ns, &b.text)));
+        self.violations.sort_by(|a, b| (a.at_ns, &a.text).cmp(&(b.at_ns, &b.text)));
         self.violations.truncate(MAX_VIOLATIONS);
         Verdict {
             guarantee: self.guarantee,

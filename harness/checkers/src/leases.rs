@@ -24,24 +24,11 @@ pub(crate) fn leases(record: &Record) -> BTreeMap<i64, Lease<'_>> {
     let mut leases: BTreeMap<i64, Lease<'_>> = BTreeMap::new();
     for observation in &record.observations {
         match observation {
-            Observation::LeaseGranted {
-                at_ns,
-                lease,
-                ttl_s,
-                ..
-            } => {
-                leases
-                    .entry(*lease)
-                    .or_default()
-                    .seen
-                    .get_or_insert((*at_ns, *ttl_s));
+            Observation::LeaseGranted { at_ns, lease, ttl_s, .. } => {
+                leases.entry(*lease).or_default().seen.get_or_insert((*at_ns, *ttl_s));
             }
             Observation::LeaseGone { at_ns, lease, .. } => {
-                leases
-                    .entry(*lease)
-                    .or_default()
-                    .gone_ns
-                    .get_or_insert(*at_ns);
+                leases.entry(*lease).or_default().gone_ns.get_or_insert(*at_ns);
             }
             Observation::Applied { .. }
             | Observation::State { .. }
@@ -52,24 +39,19 @@ pub(crate) fn leases(record: &Record) -> BTreeMap<i64, Lease<'_>> {
         }
     }
     for op in &record.operations {
-        let (Request::LeaseGrant { lease, .. }
-        | Request::LeaseKeepAlive { lease }
-        | Request::LeaseRevoke { lease }) = op.request
+        let (Request::LeaseGrant { lease, .. } | Request::LeaseKeepAlive { lease } | Request::LeaseRevoke { lease }) =
+            op.request
         else {
             continue;
         };
         let revoke = matches!(op.request, Request::LeaseRevoke { .. });
         match &op.outcome {
-            Outcome::Ok {
-                reply: Reply::Lease { ttl_s },
-                ..
-            } if !revoke => {
+            Outcome::Ok { reply: Reply::Lease { ttl_s }, .. } if !revoke => {
                 leases.entry(lease).or_default().promises.push((op, *ttl_s));
             }
             Outcome::Ok { .. } | Outcome::Unknown { .. } if revoke => {
                 let revoked_ns = &mut leases.entry(lease).or_default().revoked_ns;
-                *revoked_ns =
-                    Some(revoked_ns.map_or(op.invoked_ns, |first: Ns| first.min(op.invoked_ns)));
+                *revoked_ns = Some(revoked_ns.map_or(op.invoked_ns, |first: Ns| first.min(op.invoked_ns)));
             }
             Outcome::Unknown { .. } => leases.entry(lease).or_default().perhaps.push(op),
             Outcome::Ok { .. } | Outcome::Refused { .. } => {}
@@ -80,7 +62,5 @@ pub(crate) fn leases(record: &Record) -> BTreeMap<i64, Lease<'_>> {
 
 /// Seconds as nanoseconds; nothing is promised for less than none.
 pub(crate) fn seconds_ns(seconds: i64) -> Ns {
-    u64::try_from(seconds)
-        .unwrap_or(0)
-        .saturating_mul(1_000_000_000)
+    u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000_000)
 }

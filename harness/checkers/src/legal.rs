@@ -5,8 +5,8 @@
 
 use faults::Ns;
 use record::{
-    Change, Compare, Config, Expect, KeyRange, KeyValue, Observation, Operation, Outcome, Record,
-    Refusal, Reply, Request, SAMPLE_NS, Strike, Watch, WatchEnd, WatchEvent, WatchMessage,
+    Change, Compare, Config, Expect, KeyRange, KeyValue, Observation, Operation, Outcome, Record, Refusal, Reply,
+    Request, SAMPLE_NS, Strike, Watch, WatchEnd, WatchEvent, WatchMessage,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -100,20 +100,13 @@ pub struct Model {
 impl Model {
     /// An empty store.
     pub fn new() -> Self {
-        Self {
-            revision: 1,
-            ..Self::default()
-        }
+        Self { revision: 1, ..Self::default() }
     }
 
     /// What is in `range`, now (0) or at a revision.
     pub fn read(&self, range: &KeyRange, revision: i64) -> Vec<KeyValue> {
         let state = self.past.get(&revision).unwrap_or(&self.keys);
-        state
-            .values()
-            .filter(|kv| range.contains(&kv.key))
-            .cloned()
-            .collect()
+        state.values().filter(|kv| range.contains(&kv.key)).cloned().collect()
     }
 
     /// Whether all of them hold now.
@@ -122,9 +115,7 @@ impl Model {
             let kv = self.keys.get(&compare.key);
             match &compare.expect {
                 Expect::ModRevision(revision) => kv.map_or(0, |kv| kv.mod_revision) == *revision,
-                Expect::CreateRevision(revision) => {
-                    kv.map_or(0, |kv| kv.create_revision) == *revision
-                }
+                Expect::CreateRevision(revision) => kv.map_or(0, |kv| kv.create_revision) == *revision,
                 Expect::Value(value) => kv.is_some_and(|kv| kv.value == *value),
             }
         })
@@ -133,11 +124,7 @@ impl Model {
     /// The keys bound to a lease.
     pub fn bound_to(&self, lease: i64) -> Vec<Change> {
         let bound = self.keys.values().filter(|kv| kv.lease == lease);
-        bound
-            .map(|kv| Change::Delete {
-                key: kv.key.clone(),
-            })
-            .collect()
+        bound.map(|kv| Change::Delete { key: kv.key.clone() }).collect()
     }
 
     /// Makes the next revision of them, if they change anything, and returns its events.
@@ -162,10 +149,7 @@ impl Model {
                 }
                 Change::Delete { key } => {
                     if self.keys.remove(key).is_some() {
-                        events.push(WatchEvent::Delete {
-                            key: key.clone(),
-                            mod_revision,
-                        });
+                        events.push(WatchEvent::Delete { key: key.clone(), mod_revision });
                     }
                 }
             }
@@ -257,27 +241,15 @@ impl World {
     /// Processes that start, leaders that follow each other, and strikes that stop nobody.
     fn lead(&mut self) {
         for member in 0..MEMBERS {
-            self.record.observations.push(Observation::Process {
-                at_ns: 0,
-                member,
-                up: true,
-            });
+            self.record.observations.push(Observation::Process { at_ns: 0, member, up: true });
         }
         let (mut at_ns, mut term) = (SECOND_NS / 2, 1);
         let mut leader = self.draw.range(0, u64::from(MEMBERS)) as u32;
         while at_ns < self.shape.seconds * SECOND_NS {
-            self.record.observations.push(Observation::Leads {
-                at_ns,
-                member: leader,
-                term,
-            });
+            self.record.observations.push(Observation::Leads { at_ns, member: leader, term });
             self.terms.push((at_ns, term));
             let until_ns = at_ns + self.draw.range(3, 30) * SECOND_NS;
-            self.record.observations.push(Observation::StepsDown {
-                at_ns: until_ns,
-                member: leader,
-                term,
-            });
+            self.record.observations.push(Observation::StepsDown { at_ns: until_ns, member: leader, term });
             let strike = Strike {
                 fault: term as u32,
                 kind: faults::Kind::Kill,
@@ -286,16 +258,8 @@ impl World {
                 members: vec![leader],
                 clients: vec![],
                 busy: true,
-                disabled: if self.draw.chance(500) {
-                    vec![leader]
-                } else {
-                    vec![]
-                },
-                severed: if self.draw.chance(500) {
-                    vec![(leader, (leader + 1) % MEMBERS)]
-                } else {
-                    vec![]
-                },
+                disabled: if self.draw.chance(500) { vec![leader] } else { vec![] },
+                severed: if self.draw.chance(500) { vec![(leader, (leader + 1) % MEMBERS)] } else { vec![] },
             };
             self.record.strikes.push(strike);
             leader = (leader + 1) % MEMBERS;
@@ -336,76 +300,32 @@ impl World {
             let outcome = self.effect(&request, call.effect_ns);
             (!unknown).then_some(outcome)
         };
-        let Call {
-            invoked_ns,
-            completed_ns,
-            client,
-            ..
-        } = call;
-        let outcome = outcome.unwrap_or(Outcome::Unknown {
-            why: "timeout".into(),
-        });
-        self.record.operations.push(Operation {
-            id: 0,
-            client,
-            invoked_ns,
-            completed_ns,
-            request,
-            outcome,
-        });
+        let Call { invoked_ns, completed_ns, client, .. } = call;
+        let outcome = outcome.unwrap_or(Outcome::Unknown { why: "timeout".into() });
+        self.record.operations.push(Operation { id: 0, client, invoked_ns, completed_ns, request, outcome });
     }
 
     fn request(&mut self) -> Request {
         let lease = self.draw.range(0, self.leases_granted as u64 + 1) as i64;
         match self.draw.range(0, 100) {
-            0..25 => Request::Read {
-                range: KeyRange::key(self.key()),
-                revision: 0,
-            },
-            25..35 => Request::Read {
-                range: KeyRange {
-                    from: self.key(),
-                    until: Some("l".into()),
-                },
-                revision: 0,
-            },
+            0..25 => Request::Read { range: KeyRange::key(self.key()), revision: 0 },
+            25..35 => Request::Read { range: KeyRange { from: self.key(), until: Some("l".into()) }, revision: 0 },
             35..40 => {
                 let revision = self.draw.range(1, self.model.revision as u64 + 1) as i64;
-                Request::Read {
-                    range: KeyRange {
-                        from: "k".into(),
-                        until: Some("l".into()),
-                    },
-                    revision,
-                }
+                Request::Read { range: KeyRange { from: "k".into(), until: Some("l".into()) }, revision }
             }
-            40..60 => Request::Txn {
-                compares: vec![],
-                success: vec![self.put()],
-                failure: vec![],
-            },
-            60..82 => Request::Txn {
-                compares: vec![self.compare()],
-                success: self.changes(),
-                failure: self.failure(),
-            },
-            82..87 => Request::Txn {
-                compares: vec![],
-                success: vec![Change::Delete { key: self.key() }],
-                failure: vec![],
-            },
+            40..60 => Request::Txn { compares: vec![], success: vec![self.put()], failure: vec![] },
+            60..82 => Request::Txn { compares: vec![self.compare()], success: self.changes(), failure: self.failure() },
+            82..87 => {
+                Request::Txn { compares: vec![], success: vec![Change::Delete { key: self.key() }], failure: vec![] }
+            }
             87..90 => {
                 self.leases_granted += 1;
-                Request::LeaseGrant {
-                    lease: self.leases_granted,
-                    ttl_s: self.draw.range(1, 8) as i64,
-                }
+                Request::LeaseGrant { lease: self.leases_granted, ttl_s: self.draw.range(1, 8) as i64 }
             }
             90..97 => Request::LeaseKeepAlive { lease },
             97..99 => Request::LeaseRevoke { lease },
-            _ => Request::Compact {
-                revision: (self.model.revision - 60).max(self.compacted + 1),
-            },
+            _ => Request::Compact { revision: (self.model.revision - 60).max(self.compacted + 1) },
         }
     }
 
@@ -417,42 +337,23 @@ impl World {
                 return refused(Refusal::Compacted(self.compacted));
             }
             Request::Read { range, revision } => Reply::Read(self.model.read(range, *revision)),
-            Request::Txn {
-                compares,
-                success,
-                failure,
-            } => {
+            Request::Txn { compares, success, failure } => {
                 let succeeded = self.model.hold(compares);
                 self.change(if succeeded { success } else { failure }, at_ns);
                 Reply::Txn { succeeded }
             }
             Request::LeaseGrant { lease, ttl_s } => {
                 let ttl_s = *ttl_s as u64;
-                self.leases.insert(
-                    *lease,
-                    LiveLease {
-                        due_ns: at_ns + ttl_s * SECOND_NS,
-                        ttl_s,
-                    },
-                );
-                self.unseen.push(Observation::LeaseGranted {
-                    at_ns: 0,
-                    member: 0,
-                    lease: *lease,
-                    ttl_s: ttl_s as i64,
-                });
+                self.leases.insert(*lease, LiveLease { due_ns: at_ns + ttl_s * SECOND_NS, ttl_s });
+                self.unseen.push(Observation::LeaseGranted { at_ns: 0, member: 0, lease: *lease, ttl_s: ttl_s as i64 });
                 self.commit(at_ns);
-                Reply::Lease {
-                    ttl_s: ttl_s as i64,
-                }
+                Reply::Lease { ttl_s: ttl_s as i64 }
             }
             Request::LeaseKeepAlive { lease } => match self.leases.get_mut(lease) {
                 None => return refused(Refusal::LeaseNotFound),
                 Some(live) => {
                     live.due_ns = at_ns + live.ttl_s * SECOND_NS;
-                    Reply::Lease {
-                        ttl_s: live.ttl_s as i64,
-                    }
+                    Reply::Lease { ttl_s: live.ttl_s as i64 }
                 }
             },
             Request::LeaseRevoke { lease } => {
@@ -471,11 +372,7 @@ impl World {
                 Reply::Done
             }
         };
-        Outcome::Ok {
-            revision: self.model.revision,
-            member: self.draw.range(0, u64::from(MEMBERS)) as u32,
-            reply,
-        }
+        Outcome::Ok { revision: self.model.revision, member: self.draw.range(0, u64::from(MEMBERS)) as u32, reply }
     }
 
     fn change(&mut self, changes: &[Change], at_ns: Ns) {
@@ -483,12 +380,7 @@ impl World {
         self.commit(at_ns);
         if !events.is_empty() {
             self.log.push((at_ns, events.clone()));
-            self.unseen.push(Observation::Applied {
-                at_ns: 0,
-                member: 0,
-                revision: self.model.revision,
-                events,
-            });
+            self.unseen.push(Observation::Applied { at_ns: 0, member: 0, revision: self.model.revision, events });
         }
     }
 
@@ -496,43 +388,21 @@ impl World {
     fn commit(&mut self, at_ns: Ns) {
         self.index += 1;
         self.hash = Draw(self.hash ^ self.index).next();
-        let leads = self
-            .terms
-            .iter()
-            .enumerate()
-            .rev()
-            .find(|(_, (from_ns, _))| *from_ns <= at_ns);
+        let leads = self.terms.iter().enumerate().rev().find(|(_, (from_ns, _))| *from_ns <= at_ns);
         let (reign, (_, term)) = leads.expect("the first leader leads before the first operation");
-        let leader = self
-            .record
-            .observations
-            .iter()
-            .filter_map(|observation| match observation {
-                Observation::Leads { member, .. } => Some(*member),
-                _ => None,
-            });
-        let member = leader
-            .take(reign + 1)
-            .last()
-            .expect("every reign was observed");
-        self.unseen.push(Observation::Commits {
-            at_ns,
-            member,
-            term: *term,
-            index: self.index,
-            entry_term: *term,
+        let leader = self.record.observations.iter().filter_map(|observation| match observation {
+            Observation::Leads { member, .. } => Some(*member),
+            _ => None,
         });
+        let member = leader.take(reign + 1).last().expect("every reign was observed");
+        self.unseen.push(Observation::Commits { at_ns, member, term: *term, index: self.index, entry_term: *term });
     }
 
     fn end_lease(&mut self, lease: i64, at_ns: Ns) {
         self.leases.remove(&lease);
         let bound = self.model.bound_to(lease);
         self.change(&bound, at_ns);
-        self.unseen.push(Observation::LeaseGone {
-            at_ns: 0,
-            member: 0,
-            lease,
-        });
+        self.unseen.push(Observation::LeaseGone { at_ns: 0, member: 0, lease });
     }
 
     fn expire(&mut self, at_ns: Ns) {
@@ -575,47 +445,26 @@ impl World {
     /// Each watcher's watches, one resuming the other, told in lumps.
     fn watch(&mut self) {
         for client in 100..103 {
-            let range = KeyRange {
-                from: "k".into(),
-                until: Some(if client == 100 {
-                    "l".into()
-                } else {
-                    self.key() + "0"
-                }),
-            };
+            let range =
+                KeyRange { from: "k".into(), until: Some(if client == 100 { "l".into() } else { self.key() + "0" }) };
             let (mut position, mut at_ns) = (1, SECOND_NS);
             while (position as usize) <= self.log.len() {
                 let start_revision = position + 1;
                 let opened_ns = at_ns;
                 let mut messages = Vec::new();
                 for _ in 0..self.draw.range(0, 40) {
-                    let until =
-                        (position + self.draw.range(0, 4) as i64).min(self.log.len() as i64 + 1);
+                    let until = (position + self.draw.range(0, 4) as i64).min(self.log.len() as i64 + 1);
                     let log = &self.log[position as usize - 1..until as usize - 1];
-                    at_ns = log
-                        .last()
-                        .map_or(at_ns, |(applied_ns, _)| at_ns.max(*applied_ns))
-                        + 1;
-                    let events =
-                        log.iter()
-                            .flat_map(|(_, events)| events)
-                            .filter(|event| match event {
-                                WatchEvent::Put(kv) => range.contains(&kv.key),
-                                WatchEvent::Delete { key, .. } => range.contains(key),
-                            });
-                    messages.push(WatchMessage {
-                        at_ns,
-                        revision: until,
-                        events: events.cloned().collect(),
+                    at_ns = log.last().map_or(at_ns, |(applied_ns, _)| at_ns.max(*applied_ns)) + 1;
+                    let events = log.iter().flat_map(|(_, events)| events).filter(|event| match event {
+                        WatchEvent::Put(kv) => range.contains(&kv.key),
+                        WatchEvent::Delete { key, .. } => range.contains(key),
                     });
+                    messages.push(WatchMessage { at_ns, revision: until, events: events.cloned().collect() });
                     position = until;
                 }
                 let last = position as usize > self.log.len();
-                let end = if last {
-                    WatchEnd::Closed
-                } else {
-                    WatchEnd::Broken
-                };
+                let end = if last { WatchEnd::Closed } else { WatchEnd::Broken };
                 at_ns += 1;
                 self.record.watches.push(Watch {
                     client,
@@ -632,9 +481,7 @@ impl World {
 
     fn finish(mut self, ended_ns: Ns) -> Record {
         self.record.ended_ns = ended_ns;
-        self.record
-            .operations
-            .sort_by_key(|op| (op.invoked_ns, op.client));
+        self.record.operations.sort_by_key(|op| (op.invoked_ns, op.client));
         for (id, op) in self.record.operations.iter_mut().enumerate() {
             op.id = id as u64;
         }
@@ -654,11 +501,7 @@ impl World {
         } else {
             0
         };
-        Change::Put {
-            key: self.key(),
-            value: format!("value-{:05}-{:016x}", self.values, self.draw.next()),
-            lease,
-        }
+        Change::Put { key: self.key(), value: format!("value-{:05}-{:016x}", self.values, self.draw.next()), lease }
     }
 
     /// Up to three, no key twice.
@@ -666,11 +509,7 @@ impl World {
         let mut keys = BTreeSet::new();
         let mut changes = Vec::new();
         for _ in 0..self.draw.range(1, 4) {
-            let change = if self.draw.chance(800) {
-                self.put()
-            } else {
-                Change::Delete { key: self.key() }
-            };
+            let change = if self.draw.chance(800) { self.put() } else { Change::Delete { key: self.key() } };
             let (Change::Put { key, .. } | Change::Delete { key }) = &change;
             if keys.insert(key.clone()) {
                 changes.push(change);
@@ -680,21 +519,13 @@ impl World {
     }
 
     fn failure(&mut self) -> Vec<Change> {
-        if self.draw.chance(300) {
-            vec![self.put()]
-        } else {
-            vec![]
-        }
+        if self.draw.chance(300) { vec![self.put()] } else { vec![] }
     }
 
     /// One that often holds.
     fn compare(&mut self) -> Compare {
         let key = self.key();
-        let kv = self
-            .model
-            .keys
-            .get(&key)
-            .filter(|_| self.draw.range(0, 10) < 7);
+        let kv = self.model.keys.get(&key).filter(|_| self.draw.range(0, 10) < 7);
         let expect = match (self.draw.range(0, 3), kv) {
             (0, kv) => Expect::ModRevision(kv.map_or(0, |kv| kv.mod_revision)),
             (1, Some(kv)) => Expect::Value(kv.value.clone()),

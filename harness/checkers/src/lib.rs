@@ -121,18 +121,13 @@ impl<'a> History<'a> {
     fn new(record: &'a Record) -> Self {
         let log = log::Log::new(record);
         let transactions = transactions::Transactions::new(record, &log);
-        let compactions =
-            record
-                .operations
-                .iter()
-                .filter_map(|op| match (&op.request, &op.outcome) {
-                    (_, Outcome::Refused { .. }) => None,
-                    (
-                        Request::Compact { revision },
-                        Outcome::Ok { .. } | Outcome::Unknown { .. },
-                    ) => Some((*revision, op.invoked_ns)),
-                    _ => None,
-                });
+        let compactions = record.operations.iter().filter_map(|op| match (&op.request, &op.outcome) {
+            (_, Outcome::Refused { .. }) => None,
+            (Request::Compact { revision }, Outcome::Ok { .. } | Outcome::Unknown { .. }) => {
+                Some((*revision, op.invoked_ns))
+            }
+            _ => None,
+        });
         Self {
             record,
             log,
@@ -145,9 +140,7 @@ impl<'a> History<'a> {
 
     /// Whether revisions before `first`, and no more, may have been forgotten by this time.
     fn compacted_by(&self, first: i64, at_ns: Ns) -> bool {
-        self.compactions
-            .iter()
-            .any(|(revision, asked_ns)| *revision == first && *asked_ns <= at_ns)
+        self.compactions.iter().any(|(revision, asked_ns)| *revision == first && *asked_ns <= at_ns)
     }
 }
 
@@ -160,18 +153,10 @@ mod tests {
     use record::{GUARANTEES, Reply};
 
     /// A minute of enough of everything.
-    const BUSY: Shape = Shape {
-        clients: 6,
-        seconds: 60,
-        rate: 30,
-        keys: 8,
-        unknown_permille: 30,
-    };
+    const BUSY: Shape = Shape { clients: 6, seconds: 60, rate: 30, keys: 8, unknown_permille: 30 };
 
     fn flags(wrong: &Wrong, verdicts: &[Verdict]) -> bool {
-        verdicts
-            .iter()
-            .any(|v| v.guarantee == wrong.breaks && !v.violations.is_empty())
+        verdicts.iter().any(|v| v.guarantee == wrong.breaks && !v.violations.is_empty())
     }
 
     fn shapes() -> impl Strategy<Value = Shape> {
@@ -210,11 +195,7 @@ mod tests {
     fn a_busy_history_has_something_to_do_every_wrong_thing_to() {
         for wrong in WRONGS {
             let mut record = history(7, BUSY);
-            assert!(
-                (wrong.spoil)(&mut record, &mut Draw(7)).is_some(),
-                "{}",
-                wrong.name
-            );
+            assert!((wrong.spoil)(&mut record, &mut Draw(7)).is_some(), "{}", wrong.name);
             let verdicts = judge(&record);
             assert!(flags(&wrong, &verdicts), "{}: {verdicts:#?}", wrong.name);
         }
@@ -228,10 +209,7 @@ mod tests {
         assert_eq!(judged, GUARANTEES.iter().map(|g| g.id).collect::<Vec<_>>());
         for verdict in &verdicts {
             assert!(verdict.tested > 0, "{}", verdict.guarantee);
-            assert_eq!(
-                verdict.largest_ns.is_some(),
-                verdict.guarantee.guaranteed().bound_ns.is_some()
-            );
+            assert_eq!(verdict.largest_ns.is_some(), verdict.guarantee.guaranteed().bound_ns.is_some());
         }
         let alone = [c1, c2, c3, c4, c5, c6, c7, c9, c10, c12].map(|check| check(&record));
         assert_eq!(verdicts, alone);
@@ -241,11 +219,7 @@ mod tests {
     fn violations_are_kept_in_order_of_time_and_not_without_end() {
         let mut record = history(1, BUSY);
         for op in &mut record.operations {
-            if let Outcome::Ok {
-                reply: Reply::Read(kvs),
-                ..
-            } = &mut op.outcome
-            {
+            if let Outcome::Ok { reply: Reply::Read(kvs), .. } = &mut op.outcome {
                 kvs.clear();
             }
         }

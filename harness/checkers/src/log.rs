@@ -42,19 +42,8 @@ impl<'a> Log<'a> {
     pub(crate) fn new(record: &'a Record) -> Self {
         let mut entries: Vec<Entry<'a>> = Vec::new();
         for observation in &record.observations {
-            if let Observation::Applied {
-                at_ns,
-                member,
-                revision,
-                events,
-            } = observation
-            {
-                entries.push(Entry {
-                    revision: *revision,
-                    at_ns: *at_ns,
-                    member: *member,
-                    events,
-                });
+            if let Observation::Applied { at_ns, member, revision, events } = observation {
+                entries.push(Entry { revision: *revision, at_ns: *at_ns, member: *member, events });
             }
         }
         entries.sort_by_key(|e| e.revision);
@@ -67,12 +56,7 @@ impl<'a> Log<'a> {
             repeated
         });
         let (keys, versions) = histories(&entries);
-        Self {
-            entries,
-            repeats,
-            keys,
-            versions,
-        }
+        Self { entries, repeats, keys, versions }
     }
 
     /// The newest revision seen.
@@ -82,9 +66,7 @@ impl<'a> Log<'a> {
 
     /// Position of `revision` in `entries`.
     pub(crate) fn slot(&self, revision: i64) -> Option<usize> {
-        self.entries
-            .binary_search_by_key(&revision, |e| e.revision)
-            .ok()
+        self.entries.binary_search_by_key(&revision, |e| e.revision).ok()
     }
 
     /// Position of the first entry after `revision`.
@@ -104,15 +86,9 @@ impl<'a> Log<'a> {
     }
 
     /// The state once `revision` is applied of all keys in `range`, in order.
-    pub(crate) fn range_at(
-        &self,
-        range: &KeyRange,
-        revision: i64,
-    ) -> impl Iterator<Item = &'a KeyValue> {
+    pub(crate) fn range_at(&self, range: &KeyRange, revision: i64) -> impl Iterator<Item = &'a KeyValue> {
         let positions = self.positions(range);
-        self.versions[positions]
-            .iter()
-            .filter_map(move |versions| version_at(versions, revision)?.kv)
+        self.versions[positions].iter().filter_map(move |versions| version_at(versions, revision)?.kv)
     }
 
     /// Every key in `range` that ever changed, in order, with its position among all keys.
@@ -184,10 +160,7 @@ fn histories<'a>(entries: &[Entry<'a>]) -> (Vec<&'a str>, Vec<Vec<Version<'a>>>)
                 WatchEvent::Delete { .. } => None,
             };
             let revision = entry.revision;
-            histories
-                .entry(key_of(event))
-                .or_default()
-                .push(Version { revision, kv });
+            histories.entry(key_of(event)).or_default().push(Version { revision, kv });
         }
     }
     histories.into_iter().unzip()

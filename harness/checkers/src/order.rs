@@ -25,15 +25,9 @@ pub(crate) struct Fallen<'a> {
 
 /// Every point that fell behind what was known when it was asked: by an answer given before, or seen before by the
 /// harness (time, revision). Answers of the same instant count as concurrent. `O(n log n)`.
-pub(crate) fn fallen<'a>(
-    points: &mut [Point<'a>],
-    seen: impl Iterator<Item = (Ns, i64)>,
-) -> Vec<Fallen<'a>> {
-    let mut known: Vec<(Ns, i64, Option<&'a Operation>)> = points
-        .iter()
-        .filter(|p| p.answered)
-        .map(|p| (p.op.completed_ns, p.revision, Some(p.op)))
-        .collect();
+pub(crate) fn fallen<'a>(points: &mut [Point<'a>], seen: impl Iterator<Item = (Ns, i64)>) -> Vec<Fallen<'a>> {
+    let mut known: Vec<(Ns, i64, Option<&'a Operation>)> =
+        points.iter().filter(|p| p.answered).map(|p| (p.op.completed_ns, p.revision, Some(p.op))).collect();
     known.extend(seen.map(|(at_ns, revision)| (at_ns, revision, None)));
     known.sort_by_key(|(at_ns, revision, _)| (*at_ns, *revision));
     points.sort_by_key(|p| p.op.invoked_ns);
@@ -42,19 +36,13 @@ pub(crate) fn fallen<'a>(
     let mut newest = (i64::MIN, None);
     let mut fallen = Vec::new();
     for point in points.iter() {
-        while let Some((_, revision, by)) =
-            known.next_if(|(at_ns, ..)| *at_ns < point.op.invoked_ns)
-        {
+        while let Some((_, revision, by)) = known.next_if(|(at_ns, ..)| *at_ns < point.op.invoked_ns) {
             if revision > newest.0 {
                 newest = (revision, by);
             }
         }
         if point.revision < newest.0 || (point.makes && point.revision == newest.0) {
-            fallen.push(Fallen {
-                point: *point,
-                known: newest.0,
-                by: newest.1,
-            });
+            fallen.push(Fallen { point: *point, known: newest.0, by: newest.1 });
         }
     }
     fallen
@@ -64,11 +52,7 @@ impl Fallen<'_> {
     /// Says what is wrong.
     pub(crate) fn text(&self) -> String {
         let op = self.point.op;
-        let verb = if self.point.makes {
-            "made"
-        } else {
-            "was told of"
-        };
+        let verb = if self.point.makes { "made" } else { "was told of" };
         let by = match self.by {
             Some(by) => format!("operation {} was told of revision {}", by.id, self.known),
             None => format!("the harness had seen revision {}", self.known),

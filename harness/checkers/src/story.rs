@@ -3,8 +3,8 @@
 use crate::legal::{Model, empty};
 use faults::{Kind, Ns};
 use record::{
-    Change, Compare, Expect, Guarantee, KeyRange, Observation, Operation, Outcome, Record, Reply,
-    Request, Strike, Verdict, Watch, WatchEnd, WatchEvent, WatchMessage,
+    Change, Compare, Expect, Guarantee, KeyRange, Observation, Operation, Outcome, Record, Reply, Request, Strike,
+    Verdict, Watch, WatchEnd, WatchEvent, WatchMessage,
 };
 
 /// What every operation takes. The next one begins as long after.
@@ -26,11 +26,7 @@ pub(crate) const fn seconds(seconds: u64) -> Ns {
 
 /// Sets a key.
 pub(crate) fn put(key: &str, value: &str) -> Change {
-    Change::Put {
-        key: key.into(),
-        value: value.into(),
-        lease: 0,
-    }
+    Change::Put { key: key.into(), value: value.into(), lease: 0 }
 }
 
 /// Removes a key.
@@ -40,19 +36,12 @@ pub(crate) fn delete(key: &str) -> Change {
 
 /// The key was last changed at this revision.
 pub(crate) fn changed_at(key: &str, revision: i64) -> Compare {
-    Compare {
-        key: key.into(),
-        expect: Expect::ModRevision(revision),
-    }
+    Compare { key: key.into(), expect: Expect::ModRevision(revision) }
 }
 
 impl Story {
     pub(crate) fn new() -> Self {
-        Self {
-            record: empty(),
-            model: Model::new(),
-            now_ns: seconds(1),
-        }
+        Self { record: empty(), model: Model::new(), now_ns: seconds(1) }
     }
 
     /// Somebody asks, is answered, and the world has moved on. Returns the operation's id.
@@ -72,22 +61,14 @@ impl Story {
     }
 
     /// A transaction, done and acknowledged.
-    pub(crate) fn txn(
-        &mut self,
-        compares: &[Compare],
-        success: &[Change],
-        failure: &[Change],
-    ) -> usize {
+    pub(crate) fn txn(&mut self, compares: &[Compare], success: &[Change], failure: &[Change]) -> usize {
         let succeeded = self.model.hold(compares);
         let events = self.model.apply(if succeeded { success } else { failure });
         if !events.is_empty() {
             self.applied(self.model.revision, events);
         }
-        let request = Request::Txn {
-            compares: compares.to_vec(),
-            success: success.to_vec(),
-            failure: failure.to_vec(),
-        };
+        let request =
+            Request::Txn { compares: compares.to_vec(), success: success.to_vec(), failure: failure.to_vec() };
         let answer = self.ok(Reply::Txn { succeeded });
         self.asks(request, answer)
     }
@@ -99,15 +80,7 @@ impl Story {
 
     /// A put bound to a lease, done and acknowledged.
     pub(crate) fn put_bound(&mut self, key: &str, value: &str, lease: i64) -> usize {
-        self.txn(
-            &[],
-            &[Change::Put {
-                key: key.into(),
-                value: value.into(),
-                lease,
-            }],
-            &[],
-        )
+        self.txn(&[], &[Change::Put { key: key.into(), value: value.into(), lease }], &[])
     }
 
     /// A delete alone, done and acknowledged.
@@ -134,12 +107,7 @@ impl Story {
     /// A lease is granted and seen.
     pub(crate) fn grant(&mut self, lease: i64, ttl_s: i64) -> usize {
         let at_ns = self.now_ns + TAKES_NS;
-        self.observe(Observation::LeaseGranted {
-            at_ns,
-            member: 0,
-            lease,
-            ttl_s,
-        });
+        self.observe(Observation::LeaseGranted { at_ns, member: 0, lease, ttl_s });
         let answer = self.ok(Reply::Lease { ttl_s });
         self.asks(Request::LeaseGrant { lease, ttl_s }, answer)
     }
@@ -163,18 +131,12 @@ impl Story {
         if !events.is_empty() {
             self.applied(self.model.revision, events);
         }
-        self.observe(Observation::LeaseGone {
-            at_ns: self.now_ns,
-            member: 0,
-            lease,
-        });
+        self.observe(Observation::LeaseGone { at_ns: self.now_ns, member: 0, lease });
     }
 
     /// The client never had an answer.
     pub(crate) fn unanswered(&mut self, id: usize) {
-        self.op(id).outcome = Outcome::Unknown {
-            why: "timeout".into(),
-        };
+        self.op(id).outcome = Outcome::Unknown { why: "timeout".into() };
     }
 
     pub(crate) fn op(&mut self, id: usize) -> &mut Operation {
@@ -201,21 +163,14 @@ impl Story {
     }
 
     pub(crate) fn applied(&mut self, revision: i64, events: Vec<WatchEvent>) {
-        self.observe(Observation::Applied {
-            at_ns: self.now_ns + TAKES_NS,
-            member: 0,
-            revision,
-            events,
-        });
+        self.observe(Observation::Applied { at_ns: self.now_ns + TAKES_NS, member: 0, revision, events });
     }
 
     /// The events of a revision, to be tampered with.
     pub(crate) fn events(&mut self, of: i64) -> &mut Vec<WatchEvent> {
         let mut observations = self.record.observations.iter_mut();
         let found = observations.find_map(|observation| match observation {
-            Observation::Applied {
-                revision, events, ..
-            } if *revision == of => Some(events),
+            Observation::Applied { revision, events, .. } if *revision == of => Some(events),
             _ => None,
         });
         found.expect("the story has this revision")
@@ -223,42 +178,19 @@ impl Story {
 
     /// A revision that was never seen.
     pub(crate) fn unsee(&mut self, of: i64) {
-        self.record
-            .observations
-            .retain(|o| !matches!(o, Observation::Applied { revision, .. } if *revision == of));
+        self.record.observations.retain(|o| !matches!(o, Observation::Applied { revision, .. } if *revision == of));
     }
 
     pub(crate) fn leads(&mut self, member: u32, at_ns: Ns, term: u64) {
-        self.observe(Observation::Leads {
-            at_ns,
-            member,
-            term,
-        });
+        self.observe(Observation::Leads { at_ns, member, term });
     }
 
     pub(crate) fn steps_down(&mut self, member: u32, at_ns: Ns, term: u64) {
-        self.observe(Observation::StepsDown {
-            at_ns,
-            member,
-            term,
-        });
+        self.observe(Observation::StepsDown { at_ns, member, term });
     }
 
-    pub(crate) fn commits(
-        &mut self,
-        member: u32,
-        at_ns: Ns,
-        term: u64,
-        index: u64,
-        entry_term: u64,
-    ) {
-        self.observe(Observation::Commits {
-            at_ns,
-            member,
-            term,
-            index,
-            entry_term,
-        });
+    pub(crate) fn commits(&mut self, member: u32, at_ns: Ns, term: u64, index: u64, entry_term: u64) {
+        self.observe(Observation::Commits { at_ns, member, term, index, entry_term });
     }
 
     pub(crate) fn process(&mut self, member: u32, at_ns: Ns, up: bool) {
@@ -266,13 +198,7 @@ impl Story {
     }
 
     pub(crate) fn state(&mut self, member: u32, applied: u64, revision: i64, hash: u64) {
-        self.observe(Observation::State {
-            at_ns: self.now_ns,
-            member,
-            revision,
-            applied,
-            hash,
-        });
+        self.observe(Observation::State { at_ns: self.now_ns, member, revision, applied, hash });
     }
 
     pub(crate) fn disabled(&mut self, member: u32, from_ns: Ns, until_ns: Ns) {
@@ -280,8 +206,7 @@ impl Story {
     }
 
     pub(crate) fn severed(&mut self, from: u32, to: u32, from_ns: Ns, until_ns: Ns) {
-        self.strike(Kind::PartitionOneWay, from_ns, until_ns)
-            .severed = vec![(from, to)];
+        self.strike(Kind::PartitionOneWay, from_ns, until_ns).severed = vec![(from, to)];
     }
 
     pub(crate) fn strike(&mut self, kind: Kind, from_ns: Ns, until_ns: Ns) -> &mut Strike {
@@ -305,23 +230,12 @@ impl Story {
     pub(crate) fn watch(&mut self, start_revision: i64, until: i64) -> usize {
         let at_ns = self.now_ns;
         let mut messages: Vec<WatchMessage> = (start_revision..=until)
-            .map(|revision| WatchMessage {
-                at_ns,
-                revision,
-                events: self.events(revision).clone(),
-            })
+            .map(|revision| WatchMessage { at_ns, revision, events: self.events(revision).clone() })
             .collect();
-        messages.push(WatchMessage {
-            at_ns,
-            revision: until,
-            events: vec![],
-        });
+        messages.push(WatchMessage { at_ns, revision: until, events: vec![] });
         self.record.watches.push(Watch {
             client: CLIENT,
-            range: KeyRange {
-                from: "a".into(),
-                until: Some("z".into()),
-            },
+            range: KeyRange { from: "a".into(), until: Some("z".into()) },
             start_revision,
             opened_ns: self.now_ns,
             messages,
@@ -333,18 +247,12 @@ impl Story {
     }
 
     fn ok(&self, reply: Reply) -> Outcome {
-        Outcome::Ok {
-            revision: self.model.revision,
-            member: 0,
-            reply,
-        }
+        Outcome::Ok { revision: self.model.revision, member: 0, reply }
     }
 
     pub(crate) fn verdict(&self, guarantee: Guarantee) -> Verdict {
         let mut verdicts = crate::judge(&self.record).into_iter();
-        verdicts
-            .find(|v| v.guarantee == guarantee)
-            .expect("every guarantee is judged")
+        verdicts.find(|v| v.guarantee == guarantee).expect("every guarantee is judged")
     }
 
     /// The guarantee holds, and was put to the test this often.

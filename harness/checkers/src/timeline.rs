@@ -55,35 +55,18 @@ impl Timeline {
             while let Some((_, change)) = changes.next_if(|(at_ns, _)| *at_ns <= from_ns) {
                 state.apply(change);
             }
-            let until_ns = changes
-                .peek()
-                .map_or(record.ended_ns, |(at_ns, _)| *at_ns)
-                .min(record.ended_ns);
+            let until_ns = changes.peek().map_or(record.ended_ns, |(at_ns, _)| *at_ns).min(record.ended_ns);
             let able = state.able(&majorities);
-            let led = state
-                .leader()
-                .is_some_and(|leader| able.iter().any(|majority| majority & leader != 0));
-            segments.push(Segment {
-                from_ns,
-                until_ns,
-                served: state.served(able),
-                led,
-                unled_before_ns,
-            });
+            let led = state.leader().is_some_and(|leader| able.iter().any(|majority| majority & leader != 0));
+            segments.push(Segment { from_ns, until_ns, served: state.served(able), led, unled_before_ns });
             unled_before_ns += if led { 0 } else { until_ns - from_ns };
             from_ns = until_ns;
         }
-        let leads = record
-            .observations
-            .iter()
-            .filter_map(|observation| match observation {
-                Observation::Leads { at_ns, .. } => Some(*at_ns),
-                _ => None,
-            });
-        Self {
-            segments,
-            leads: leads.collect(),
-        }
+        let leads = record.observations.iter().filter_map(|observation| match observation {
+            Observation::Leads { at_ns, .. } => Some(*at_ns),
+            _ => None,
+        });
+        Self { segments, leads: leads.collect() }
     }
 
     /// For each majority, the longest intervals during which it was able and reached by clients.
@@ -94,11 +77,7 @@ impl Timeline {
             open.retain(|majority, from_ns| {
                 let goes_on = segment.served.contains(majority);
                 if !goes_on {
-                    stretches.push(Stretch {
-                        from_ns: *from_ns,
-                        until_ns: segment.from_ns,
-                        majority: *majority,
-                    });
+                    stretches.push(Stretch { from_ns: *from_ns, until_ns: segment.from_ns, majority: *majority });
                 }
                 goes_on
             });
@@ -107,18 +86,13 @@ impl Timeline {
             }
         }
         let ended_ns = self.segments.last().map_or(0, |s| s.until_ns);
-        stretches.extend(open.into_iter().map(|(majority, from_ns)| Stretch {
-            from_ns,
-            until_ns: ended_ns,
-            majority,
-        }));
+        stretches.extend(open.into_iter().map(|(majority, from_ns)| Stretch { from_ns, until_ns: ended_ns, majority }));
         stretches
     }
 
     /// How much of an interval passed without a leader in an able majority.
     pub(crate) fn unled_ns(&self, from_ns: Ns, until_ns: Ns) -> Ns {
-        self.unled_until(until_ns)
-            .saturating_sub(self.unled_until(from_ns))
+        self.unled_until(until_ns).saturating_sub(self.unled_until(from_ns))
     }
 
     /// How often a member began to lead after `from_ns`, up to `until_ns`.
@@ -129,27 +103,18 @@ impl Timeline {
     }
 
     fn unled_until(&self, at_ns: Ns) -> Ns {
-        let begun = self
-            .segments
-            .partition_point(|segment| segment.from_ns < at_ns);
+        let begun = self.segments.partition_point(|segment| segment.from_ns < at_ns);
         let Some(segment) = begun.checked_sub(1).map(|last| &self.segments[last]) else {
             return 0;
         };
-        let within = if segment.led {
-            0
-        } else {
-            at_ns.min(segment.until_ns) - segment.from_ns
-        };
+        let within = if segment.led { 0 } else { at_ns.min(segment.until_ns) - segment.from_ns };
         segment.unled_before_ns + within
     }
 }
 
 /// Shows the members of a majority.
 pub(crate) fn shown(members: Members) -> String {
-    let names: Vec<String> = (0..Members::BITS)
-        .filter(|i| members & (1 << i) != 0)
-        .map(|i| i.to_string())
-        .collect();
+    let names: Vec<String> = (0..Members::BITS).filter(|i| members & (1 << i) != 0).map(|i| i.to_string()).collect();
     names.join(", ")
 }
 
@@ -187,41 +152,19 @@ fn changes(record: &Record) -> Vec<(Ns, Change<'_>)> {
     let mut changes = Vec::new();
     for strike in &record.strikes {
         for (at_ns, begins) in [(strike.from_ns, true), (strike.until_ns, false)] {
-            let disabled = strike
-                .disabled
-                .iter()
-                .map(|&member| Change::Disabled { member, begins });
-            let severed =
-                strike
-                    .severed
-                    .iter()
-                    .map(|&(from, to)| Change::Severed { from, to, begins });
+            let disabled = strike.disabled.iter().map(|&member| Change::Disabled { member, begins });
+            let severed = strike.severed.iter().map(|&(from, to)| Change::Severed { from, to, begins });
             let around = is_around(strike.kind).then_some(Change::Around { strike, begins });
-            changes.extend(
-                disabled
-                    .chain(severed)
-                    .chain(around)
-                    .map(|change| (at_ns, change)),
-            );
+            changes.extend(disabled.chain(severed).chain(around).map(|change| (at_ns, change)));
         }
     }
     for observation in &record.observations {
         match *observation {
-            Observation::Process { at_ns, member, .. } => {
-                changes.push((at_ns, Change::Ends { member }))
-            }
-            Observation::Leads {
-                at_ns,
-                member,
-                term,
-            } => {
+            Observation::Process { at_ns, member, .. } => changes.push((at_ns, Change::Ends { member })),
+            Observation::Leads { at_ns, member, term } => {
                 changes.push((at_ns, Change::Leads { member, term }));
             }
-            Observation::StepsDown {
-                at_ns,
-                member,
-                term,
-            } => {
+            Observation::StepsDown { at_ns, member, term } => {
                 changes.push((at_ns, Change::StepsDown { member, term }));
             }
             Observation::Applied { .. }
@@ -264,9 +207,7 @@ fn majorities(members: u32) -> Vec<Members> {
     if members > MAX_MEMBERS {
         return Vec::new();
     }
-    (0..1 << members)
-        .filter(|set: &Members| set.count_ones() == members / 2 + 1)
-        .collect()
+    (0..1 << members).filter(|set: &Members| set.count_ones() == members / 2 + 1).collect()
 }
 
 /// What holds at an instant.
@@ -306,14 +247,8 @@ impl<'a> State<'a> {
             Change::Severed { from, to, begins } if known(from) && known(to) => {
                 count(self.severed.entry((from, to)).or_default(), begins);
             }
-            Change::Around {
-                strike,
-                begins: true,
-            } => self.around.push(strike),
-            Change::Around {
-                strike,
-                begins: false,
-            } => {
+            Change::Around { strike, begins: true } => self.around.push(strike),
+            Change::Around { strike, begins: false } => {
                 self.around.retain(|active| !std::ptr::eq(*active, strike));
             }
             Change::Leads { member, term } if known(member) => {
@@ -362,8 +297,7 @@ impl<'a> State<'a> {
     /// Members that some client is on the same side with in everything that is active.
     fn reached(&self) -> Members {
         let together = |member: u32, client: u32| {
-            let same_side =
-                |s: &&Strike| s.members.contains(&member) == s.clients.contains(&client);
+            let same_side = |s: &&Strike| s.members.contains(&member) == s.clients.contains(&client);
             self.around.iter().all(same_side)
         };
         let members = (0..MAX_MEMBERS).take(self.disabled.len());
@@ -374,22 +308,14 @@ impl<'a> State<'a> {
 
     /// The member that leads in the newest term. Another one that still believes to lead cannot commit any more.
     fn leader(&self) -> Option<Members> {
-        let leading = self
-            .leads
-            .iter()
-            .enumerate()
-            .filter_map(|(member, term)| Some(((*term)?, member)));
+        let leading = self.leads.iter().enumerate().filter_map(|(member, term)| Some(((*term)?, member)));
         let (_, member) = leading.max()?;
         ((member as u32) < MAX_MEMBERS).then(|| 1 << member)
     }
 }
 
 fn count(strikes: &mut u32, begins: bool) {
-    *strikes = if begins {
-        *strikes + 1
-    } else {
-        strikes.saturating_sub(1)
-    };
+    *strikes = if begins { *strikes + 1 } else { strikes.saturating_sub(1) };
 }
 
 #[cfg(test)]
@@ -409,20 +335,14 @@ mod tests {
     }
 
     fn found(expected: &[(u64, u64, &str)]) -> Vec<(u64, u64, String)> {
-        expected
-            .iter()
-            .map(|(from, until, members)| (*from, *until, (*members).to_owned()))
-            .collect()
+        expected.iter().map(|(from, until, members)| (*from, *until, (*members).to_owned())).collect()
     }
 
     #[test]
     fn all_majorities_are_able_while_nothing_strikes() {
         let mut story = Story::new();
         story.end(seconds(30));
-        assert_eq!(
-            stretches(&story),
-            found(&[(0, 30, "0, 1"), (0, 30, "0, 2"), (0, 30, "1, 2")])
-        );
+        assert_eq!(stretches(&story), found(&[(0, 30, "0, 1"), (0, 30, "0, 2"), (0, 30, "1, 2")]));
     }
 
     #[test]
@@ -451,10 +371,7 @@ mod tests {
         story.process(0, seconds(1), true);
         story.process(2, seconds(20), false);
         story.end(seconds(30));
-        assert_eq!(
-            stretches(&story),
-            found(&[(0, 30, "0, 1"), (0, 30, "0, 2"), (0, 30, "1, 2")])
-        );
+        assert_eq!(stretches(&story), found(&[(0, 30, "0, 1"), (0, 30, "0, 2"), (0, 30, "1, 2")]));
     }
 
     #[test]
@@ -470,15 +387,7 @@ mod tests {
         strike(&mut story, 20, &[], &[1]);
         strike(&mut story, 30, &[0, 1], &[1]);
         story.end(seconds(40));
-        assert_eq!(
-            stretches(&story),
-            found(&[
-                (0, 10, "0, 1"),
-                (0, 40, "0, 2"),
-                (0, 40, "1, 2"),
-                (15, 40, "0, 1")
-            ])
-        );
+        assert_eq!(stretches(&story), found(&[(0, 10, "0, 1"), (0, 40, "0, 2"), (0, 40, "1, 2"), (15, 40, "0, 1")]));
     }
 
     #[test]
@@ -493,8 +402,7 @@ mod tests {
         story.disabled(1, seconds(25), seconds(26));
         story.end(seconds(30));
         let timeline = Timeline::new(&story.record);
-        let unled =
-            |from: u64, until: u64| timeline.unled_ns(seconds(from), seconds(until)) / seconds(1);
+        let unled = |from: u64, until: u64| timeline.unled_ns(seconds(from), seconds(until)) / seconds(1);
         assert_eq!(unled(0, 2), 2);
         assert_eq!(unled(0, 12), 2);
         assert_eq!(unled(2, 15), 3);

@@ -6,9 +6,7 @@
 
 use crate::log::{Entry, Log};
 use faults::Ns;
-use record::{
-    Change, Compare, Observation, Operation, Outcome, Record, Reply, Request, SAMPLE_NS, WatchEvent,
-};
+use record::{Change, Compare, Observation, Operation, Outcome, Record, Reply, Request, SAMPLE_NS, WatchEvent};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every transaction of the record, and what made each revision.
@@ -104,11 +102,7 @@ impl<'a> Transactions<'a> {
                 claims.entry(slot).or_default().push(position);
             } else {
                 self.makers[slot] = Maker::Txn(position);
-                txn.landed.push(Landing {
-                    revision,
-                    branch,
-                    whole: true,
-                });
+                txn.landed.push(Landing { revision, branch, whole: true });
             }
         }
         claims
@@ -136,11 +130,7 @@ impl<'a> Transactions<'a> {
                         self.makers[slot] = Maker::Txn(position);
                         let entry = &log.entries[slot];
                         let whole = is_effect(log, entry, txn.changes(branch));
-                        txn.landed.push(Landing {
-                            revision: entry.revision,
-                            branch,
-                            whole,
-                        });
+                        txn.landed.push(Landing { revision: entry.revision, branch, whole });
                     }
                 }
             }
@@ -157,12 +147,7 @@ impl<'a> Transactions<'a> {
 
     /// The revisions left that only delete: a transaction that claims it, the end of a lease, or a transaction whose
     /// outcome its client never knew.
-    fn place_deletions(
-        &mut self,
-        record: &Record,
-        log: &Log<'a>,
-        claims: &BTreeMap<usize, Vec<usize>>,
-    ) {
+    fn place_deletions(&mut self, record: &Record, log: &Log<'a>, claims: &BTreeMap<usize, Vec<usize>>) {
         let deletes = |entry: &Entry<'_>| puts(entry).next().is_none() && !entry.events.is_empty();
         let left = self.makers.iter().zip(&log.entries).enumerate();
         let left: Vec<usize> = left
@@ -188,10 +173,7 @@ impl<'a> Transactions<'a> {
                 unknown.push((slot, self.may_have_deleted(log, entry, &news)));
             }
         }
-        let candidates: Vec<&[usize]> = unknown
-            .iter()
-            .map(|(_, candidates)| candidates.as_slice())
-            .collect();
+        let candidates: Vec<&[usize]> = unknown.iter().map(|(_, candidates)| candidates.as_slice()).collect();
         for ((slot, _), position) in unknown.iter().zip(matching(&candidates)) {
             let claims = claims.get(slot).and_then(|claims| claims.first().copied());
             if let Some(position) = position.or(claims) {
@@ -203,57 +185,31 @@ impl<'a> Transactions<'a> {
     fn place_deletion(&mut self, log: &Log<'a>, slot: usize, position: usize) {
         let revision = log.entries[slot].revision;
         let txn = &mut self.all[position];
-        let branch = txn
-            .answer()
-            .map_or_else(|| txn.branch_at(log, revision - 1), |(_, branch)| branch);
-        txn.landed.push(Landing {
-            revision,
-            branch,
-            whole: true,
-        });
+        let branch = txn.answer().map_or_else(|| txn.branch_at(log, revision - 1), |(_, branch)| branch);
+        txn.landed.push(Landing { revision, branch, whole: true });
         self.makers[slot] = Maker::Txn(position);
     }
 
     /// Of those that were told this revision and that delete what it deletes: the one that cannot have found it done,
     /// or else the first that was asked in time.
-    fn claimant(
-        &self,
-        log: &Log<'a>,
-        entry: &Entry<'a>,
-        claims: &[usize],
-        news: &News,
-    ) -> Option<usize> {
+    fn claimant(&self, log: &Log<'a>, entry: &Entry<'a>, claims: &[usize], news: &News) -> Option<usize> {
         let takes_its_branch_at = |position: &usize, revision: i64| {
             let txn = &self.all[*position];
-            txn.answer()
-                .is_some_and(|(_, branch)| txn.branch_at(log, revision) == branch)
+            txn.answer().is_some_and(|(_, branch)| txn.branch_at(log, revision) == branch)
         };
         let able = |position: &&usize| takes_its_branch_at(position, entry.revision - 1);
-        let made_it =
-            |position: &&usize| able(position) && !takes_its_branch_at(position, entry.revision);
-        let in_time = |position: &&usize| {
-            able(position) && self.all[**position].op.invoked_ns <= news.of(entry)
-        };
-        claims
-            .iter()
-            .find(made_it)
-            .or_else(|| claims.iter().find(in_time))
-            .copied()
+        let made_it = |position: &&usize| able(position) && !takes_its_branch_at(position, entry.revision);
+        let in_time = |position: &&usize| able(position) && self.all[**position].op.invoked_ns <= news.of(entry);
+        claims.iter().find(made_it).or_else(|| claims.iter().find(in_time)).copied()
     }
 
     /// Every transaction without an answer that has this effect and was asked in time, in order of invocation.
     fn may_have_deleted(&self, log: &Log<'a>, entry: &Entry<'a>, news: &News) -> Vec<usize> {
-        let unplaced = |txn: &Txn<'_>| {
-            matches!(txn.op.outcome, Outcome::Unknown { .. }) && txn.landed.is_empty()
-        };
+        let unplaced = |txn: &Txn<'_>| matches!(txn.op.outcome, Outcome::Unknown { .. }) && txn.landed.is_empty();
         let candidates = self.all.iter().enumerate().filter(|(_, txn)| {
             unplaced(txn)
                 && txn.op.invoked_ns <= news.of(entry)
-                && is_effect(
-                    log,
-                    entry,
-                    txn.changes(txn.branch_at(log, entry.revision - 1)),
-                )
+                && is_effect(log, entry, txn.changes(txn.branch_at(log, entry.revision - 1)))
         });
         candidates.map(|(position, _)| position).collect()
     }
@@ -267,16 +223,12 @@ struct News {
 
 impl News {
     fn new(record: &Record) -> Self {
-        let answers = record
-            .operations
-            .iter()
-            .filter_map(|op| match (&op.request, &op.outcome) {
-                (
-                    Request::Read { revision: 0, .. } | Request::Txn { .. },
-                    Outcome::Ok { revision, .. },
-                ) => Some((*revision, op.completed_ns)),
-                _ => None,
-            });
+        let answers = record.operations.iter().filter_map(|op| match (&op.request, &op.outcome) {
+            (Request::Read { revision: 0, .. } | Request::Txn { .. }, Outcome::Ok { revision, .. }) => {
+                Some((*revision, op.completed_ns))
+            }
+            _ => None,
+        });
         let mut told: Vec<(i64, Ns)> = answers.collect();
         told.sort_unstable();
         let mut first = Ns::MAX;
@@ -289,12 +241,8 @@ impl News {
 
     /// When `entry` or a newer revision was first told or seen.
     fn of(&self, entry: &Entry<'_>) -> Ns {
-        let first = self
-            .told
-            .partition_point(|(revision, _)| *revision < entry.revision);
-        self.told
-            .get(first)
-            .map_or(entry.at_ns, |(_, at_ns)| entry.at_ns.min(*at_ns))
+        let first = self.told.partition_point(|(revision, _)| *revision < entry.revision);
+        self.told.get(first).map_or(entry.at_ns, |(_, at_ns)| entry.at_ns.min(*at_ns))
     }
 }
 
@@ -333,17 +281,9 @@ fn give(
 impl<'a> Txn<'a> {
     fn new(op: &'a Operation) -> Option<Self> {
         match &op.request {
-            Request::Txn {
-                compares,
-                success,
-                failure,
-            } => Some(Self {
-                op,
-                compares,
-                success,
-                failure,
-                landed: Vec::new(),
-            }),
+            Request::Txn { compares, success, failure } => {
+                Some(Self { op, compares, success, failure, landed: Vec::new() })
+            }
             Request::Read { .. }
             | Request::LeaseGrant { .. }
             | Request::LeaseKeepAlive { .. }
@@ -362,29 +302,16 @@ impl<'a> Txn<'a> {
     /// The revision and branch that its client was told; `None` if it was told nothing, or that nothing happened.
     pub(crate) fn answer(&self) -> Option<(i64, Branch)> {
         match self.op.outcome {
-            Outcome::Ok {
-                revision,
-                reply: Reply::Txn { succeeded },
-                ..
-            } => Some((
-                revision,
-                if succeeded {
-                    Branch::Success
-                } else {
-                    Branch::Failure
-                },
-            )),
+            Outcome::Ok { revision, reply: Reply::Txn { succeeded }, .. } => {
+                Some((revision, if succeeded { Branch::Success } else { Branch::Failure }))
+            }
             Outcome::Ok { .. } | Outcome::Refused { .. } | Outcome::Unknown { .. } => None,
         }
     }
 
     /// The branch that must run on the state of `revision`.
     pub(crate) fn branch_at(&self, log: &Log<'a>, revision: i64) -> Branch {
-        if self.compares.iter().all(|c| log.holds(c, revision)) {
-            Branch::Success
-        } else {
-            Branch::Failure
-        }
+        if self.compares.iter().all(|c| log.holds(c, revision)) { Branch::Success } else { Branch::Failure }
     }
 
     /// What became of it, if it was acknowledged.
@@ -443,21 +370,15 @@ fn ended_lease(log: &Log<'_>, entry: &Entry<'_>) -> Option<i64> {
 
 /// Every lease that was seen to be gone or may have been revoked.
 fn ends_of_leases(record: &Record) -> BTreeSet<i64> {
-    let gone = record
-        .observations
-        .iter()
-        .filter_map(|observation| match observation {
-            Observation::LeaseGone { lease, .. } => Some(*lease),
-            _ => None,
-        });
-    let revoked = record
-        .operations
-        .iter()
-        .filter_map(|op| match (&op.request, &op.outcome) {
-            (_, Outcome::Refused { .. }) => None,
-            (Request::LeaseRevoke { lease }, _) => Some(*lease),
-            _ => None,
-        });
+    let gone = record.observations.iter().filter_map(|observation| match observation {
+        Observation::LeaseGone { lease, .. } => Some(*lease),
+        _ => None,
+    });
+    let revoked = record.operations.iter().filter_map(|op| match (&op.request, &op.outcome) {
+        (_, Outcome::Refused { .. }) => None,
+        (Request::LeaseRevoke { lease }, _) => Some(*lease),
+        _ => None,
+    });
     gone.chain(revoked).collect()
 }
 

@@ -4,8 +4,8 @@ use crate::leases;
 use crate::legal::Draw;
 use faults::Ns;
 use record::{
-    Change, Expect, Guarantee, Observation, Operation, Outcome, PROGRESS_NS, Record, Reply,
-    Request, SAMPLE_NS, Watch, WatchEvent, WatchMessage,
+    Change, Expect, Guarantee, Observation, Operation, Outcome, PROGRESS_NS, Record, Reply, Request, SAMPLE_NS, Watch,
+    WatchEvent, WatchMessage,
 };
 
 /// One of them.
@@ -18,108 +18,50 @@ pub(crate) struct Wrong {
     pub(crate) spoil: fn(&mut Record, &mut Draw) -> Option<()>,
 }
 
-const fn wrong(
-    name: &'static str,
-    breaks: Guarantee,
-    spoil: fn(&mut Record, &mut Draw) -> Option<()>,
-) -> Wrong {
-    Wrong {
-        name,
-        breaks,
-        spoil,
-    }
+const fn wrong(name: &'static str, breaks: Guarantee, spoil: fn(&mut Record, &mut Draw) -> Option<()>) -> Wrong {
+    Wrong { name, breaks, spoil }
 }
 
 pub(crate) const WRONGS: [Wrong; 24] = [
     wrong("a read has another value", Guarantee::C1, stale_read),
     wrong("a read has one key less", Guarantee::C1, read_without_a_key),
-    wrong(
-        "a read is asked later than what it tells",
-        Guarantee::C1,
-        late_read,
-    ),
-    wrong(
-        "a revision has another value than was asked for",
-        Guarantee::C1,
-        other_value,
-    ),
+    wrong("a read is asked later than what it tells", Guarantee::C1, late_read),
+    wrong("a revision has another value than was asked for", Guarantee::C1, other_value),
     wrong("a write is applied twice", Guarantee::C1, applied_twice),
-    wrong(
-        "an acknowledged write is replaced",
-        Guarantee::C2,
-        other_value,
-    ),
+    wrong("an acknowledged write is replaced", Guarantee::C2, other_value),
     wrong("a read has a key's past", Guarantee::C2, past_of_a_key),
-    wrong(
-        "an older term's entry is committed",
-        Guarantee::C2,
-        older_term_committed,
-    ),
+    wrong("an older term's entry is committed", Guarantee::C2, older_term_committed),
     wrong("a member has another state", Guarantee::C3, other_hash),
     wrong("a revision is missing", Guarantee::C4, gap_in_revisions),
-    wrong(
-        "a write is told another revision",
-        Guarantee::C4,
-        other_revision_told,
-    ),
+    wrong("a write is told another revision", Guarantee::C4, other_revision_told),
     wrong("a term has a second leader", Guarantee::C5, second_leader),
     wrong("nothing commits any more", Guarantee::C6, silence),
     wrong("a watch lacks an event", Guarantee::C7, watch_skips),
     wrong("a watch has an event twice", Guarantee::C7, watch_repeats),
-    wrong(
-        "a watch has a revision's events in another order",
-        Guarantee::C7,
-        other_event_order,
-    ),
-    wrong(
-        "a bookmark comes too early",
-        Guarantee::C7,
-        bookmark_too_early,
-    ),
-    wrong(
-        "a watch is resumed too late",
-        Guarantee::C7,
-        resumed_too_late,
-    ),
+    wrong("a watch has a revision's events in another order", Guarantee::C7, other_event_order),
+    wrong("a bookmark comes too early", Guarantee::C7, bookmark_too_early),
+    wrong("a watch is resumed too late", Guarantee::C7, resumed_too_late),
     wrong("a lease is gone early", Guarantee::C9, lease_gone_early),
-    wrong(
-        "a lease is kept alive after its end",
-        Guarantee::C9,
-        kept_alive_after_its_end,
-    ),
+    wrong("a lease is kept alive after its end", Guarantee::C9, kept_alive_after_its_end),
     wrong("a lease is gone late", Guarantee::C10, lease_gone_late),
     wrong("a lease is never gone", Guarantee::C10, lease_never_gone),
-    wrong(
-        "a failed transaction is applied",
-        Guarantee::C12,
-        failed_but_applied,
-    ),
+    wrong("a failed transaction is applied", Guarantee::C12, failed_but_applied),
     wrong("a compare is ignored", Guarantee::C12, compare_ignored),
 ];
 
 fn some<T>(draw: &mut Draw, of: impl Iterator<Item = T>) -> Option<T> {
     let mut of: Vec<T> = of.collect();
-    if of.is_empty() {
-        None
-    } else {
-        Some(of.swap_remove(draw.range(0, of.len() as u64) as usize))
-    }
+    if of.is_empty() { None } else { Some(of.swap_remove(draw.range(0, of.len() as u64) as usize)) }
 }
 
 // Reads.
 
 /// What linearizable and other reads found, where they found anything.
 fn found(record: &mut Record) -> impl Iterator<Item = &mut Vec<record::KeyValue>> {
-    record
-        .operations
-        .iter_mut()
-        .filter_map(|op| match &mut op.outcome {
-            Outcome::Ok {
-                reply: Reply::Read(kvs),
-                ..
-            } if !kvs.is_empty() => Some(kvs),
-            _ => None,
-        })
+    record.operations.iter_mut().filter_map(|op| match &mut op.outcome {
+        Outcome::Ok { reply: Reply::Read(kvs), .. } if !kvs.is_empty() => Some(kvs),
+        _ => None,
+    })
 }
 
 fn stale_read(record: &mut Record, draw: &mut Draw) -> Option<()> {
@@ -149,9 +91,7 @@ fn late_read(record: &mut Record, draw: &mut Draw) -> Option<()> {
 
 /// A key's first value, told long after an acknowledged overwrite.
 fn past_of_a_key(record: &mut Record, draw: &mut Draw) -> Option<()> {
-    let told = acknowledged(record, false)
-        .map(|(told, _)| *told)
-        .collect::<Vec<i64>>();
+    let told = acknowledged(record, false).map(|(told, _)| *told).collect::<Vec<i64>>();
     let written = |record: &Record, of: i64| {
         let (at, _) = applied(record).find(|(_, revision)| *revision == of)?;
         match &events(record, at)[0] {
@@ -159,31 +99,19 @@ fn past_of_a_key(record: &mut Record, draw: &mut Draw) -> Option<()> {
             WatchEvent::Delete { .. } => None,
         }
     };
-    let overwritten = told
-        .iter()
-        .filter_map(|of| written(record, *of))
-        .filter(|kv| kv.version > 1);
+    let overwritten = told.iter().filter_map(|of| written(record, *of)).filter(|kv| kv.version > 1);
     let newer = some(draw, overwritten)?;
     let completed_ns = record.operations.iter().find_map(|op| match op.outcome {
-        Outcome::Ok { revision, .. }
-            if revision == newer.mod_revision && matches!(op.request, Request::Txn { .. }) =>
-        {
+        Outcome::Ok { revision, .. } if revision == newer.mod_revision && matches!(op.request, Request::Txn { .. }) => {
             Some(op.completed_ns)
         }
         _ => None,
     })?;
-    let reads = record
-        .operations
-        .iter_mut()
-        .filter(|op| op.invoked_ns > completed_ns);
+    let reads = record.operations.iter_mut().filter(|op| op.invoked_ns > completed_ns);
     let kvs = reads.filter_map(|op| match (&op.request, &mut op.outcome) {
-        (
-            Request::Read { revision: 0, .. },
-            Outcome::Ok {
-                reply: Reply::Read(kvs),
-                ..
-            },
-        ) => kvs.iter_mut().find(|kv| kv.key == newer.key),
+        (Request::Read { revision: 0, .. }, Outcome::Ok { reply: Reply::Read(kvs), .. }) => {
+            kvs.iter_mut().find(|kv| kv.key == newer.key)
+        }
         _ => None,
     });
     some(draw, kvs)?.mod_revision = newer.mod_revision - 1;
@@ -193,43 +121,25 @@ fn past_of_a_key(record: &mut Record, draw: &mut Draw) -> Option<()> {
 // The log.
 
 /// Acknowledged transactions that put something first, with and without compares: what they were told.
-fn acknowledged(
-    record: &mut Record,
-    with_compares: bool,
-) -> impl Iterator<Item = (&mut i64, &mut bool)> {
-    record
-        .operations
-        .iter_mut()
-        .filter_map(move |op| match (&op.request, &mut op.outcome) {
-            (
-                Request::Txn {
-                    compares, success, ..
-                },
-                Outcome::Ok {
-                    revision,
-                    reply: Reply::Txn { succeeded },
-                    ..
-                },
-            ) if *succeeded
+fn acknowledged(record: &mut Record, with_compares: bool) -> impl Iterator<Item = (&mut i64, &mut bool)> {
+    record.operations.iter_mut().filter_map(move |op| match (&op.request, &mut op.outcome) {
+        (Request::Txn { compares, success, .. }, Outcome::Ok { revision, reply: Reply::Txn { succeeded }, .. })
+            if *succeeded
                 && compares.is_empty() != with_compares
                 && matches!(success.first(), Some(Change::Put { .. })) =>
-            {
-                Some((revision, succeeded))
-            }
-            _ => None,
-        })
+        {
+            Some((revision, succeeded))
+        }
+        _ => None,
+    })
 }
 
 /// Where the revisions are among the observations.
 fn applied(record: &Record) -> impl DoubleEndedIterator<Item = (usize, i64)> {
-    record
-        .observations
-        .iter()
-        .enumerate()
-        .filter_map(|(at, o)| match o {
-            Observation::Applied { revision, .. } => Some((at, *revision)),
-            _ => None,
-        })
+    record.observations.iter().enumerate().filter_map(|(at, o)| match o {
+        Observation::Applied { revision, .. } => Some((at, *revision)),
+        _ => None,
+    })
 }
 
 fn events(record: &Record, at: usize) -> &Vec<WatchEvent> {
@@ -261,10 +171,7 @@ fn applied_twice(record: &mut Record, draw: &mut Draw) -> Option<()> {
     let (_, newest) = applied(record).last()?;
     let (at, _) = some(draw, applied(record))?;
     let mut again = record.observations[at].clone();
-    if let Observation::Applied {
-        revision, at_ns, ..
-    } = &mut again
-    {
+    if let Observation::Applied { revision, at_ns, .. } = &mut again {
         (*revision, *at_ns) = (newest + 1, record.ended_ns);
     }
     record.observations.push(again);
@@ -274,10 +181,7 @@ fn applied_twice(record: &mut Record, draw: &mut Draw) -> Option<()> {
 
 fn gap_in_revisions(record: &mut Record, draw: &mut Draw) -> Option<()> {
     let (_, newest) = applied(record).last()?;
-    let (at, _) = some(
-        draw,
-        applied(record).filter(|(_, revision)| *revision < newest),
-    )?;
+    let (at, _) = some(draw, applied(record).filter(|(_, revision)| *revision < newest))?;
     record.observations.remove(at);
     Some(())
 }
@@ -294,23 +198,15 @@ fn failed_but_applied(record: &mut Record, draw: &mut Draw) -> Option<()> {
 
 fn compare_ignored(record: &mut Record, draw: &mut Draw) -> Option<()> {
     let of = *some(draw, acknowledged(record, true))?.0;
-    record
-        .operations
-        .iter_mut()
-        .find_map(|op| match (&mut op.request, &op.outcome) {
-            (
-                Request::Txn { compares, .. },
-                Outcome::Ok {
-                    revision,
-                    reply: Reply::Txn { succeeded: true },
-                    ..
-                },
-            ) if *revision == of => {
-                compares.first_mut()?.expect = Expect::ModRevision(of);
-                Some(())
-            }
-            _ => None,
-        })
+    record.operations.iter_mut().find_map(|op| match (&mut op.request, &op.outcome) {
+        (Request::Txn { compares, .. }, Outcome::Ok { revision, reply: Reply::Txn { succeeded: true }, .. })
+            if *revision == of =>
+        {
+            compares.first_mut()?.expect = Expect::ModRevision(of);
+            Some(())
+        }
+        _ => None,
+    })
 }
 
 // Members.
@@ -334,10 +230,7 @@ fn other_hash(record: &mut Record, draw: &mut Draw) -> Option<()> {
 }
 
 fn second_leader(record: &mut Record, draw: &mut Draw) -> Option<()> {
-    let leads = record
-        .observations
-        .iter()
-        .filter(|o| matches!(o, Observation::Leads { .. }));
+    let leads = record.observations.iter().filter(|o| matches!(o, Observation::Leads { .. }));
     let mut second = some(draw, leads)?.clone();
     if let Observation::Leads { at_ns, member, .. } = &mut second {
         (*at_ns, *member) = (record.ended_ns, (*member + 1) % record.config.members);
@@ -348,18 +241,11 @@ fn second_leader(record: &mut Record, draw: &mut Draw) -> Option<()> {
 
 fn silence(record: &mut Record, draw: &mut Draw) -> Option<()> {
     record.strikes.clear();
-    let (first_ns, until_ns) = (
-        record.operations.first()?.invoked_ns,
-        record.operations.last()?.invoked_ns,
-    );
-    let last_ns = until_ns
-        .checked_sub(PROGRESS_NS + 1)
-        .filter(|last_ns| *last_ns > first_ns)?;
+    let (first_ns, until_ns) = (record.operations.first()?.invoked_ns, record.operations.last()?.invoked_ns);
+    let last_ns = until_ns.checked_sub(PROGRESS_NS + 1).filter(|last_ns| *last_ns > first_ns)?;
     let silent = draw.range(first_ns, last_ns)..until_ns;
     record.observations.retain(|o| match o {
-        Observation::Applied { at_ns, .. } | Observation::Commits { at_ns, .. } => {
-            !silent.contains(at_ns)
-        }
+        Observation::Applied { at_ns, .. } | Observation::Commits { at_ns, .. } => !silent.contains(at_ns),
         _ => true,
     });
     Some(())
@@ -368,11 +254,7 @@ fn silence(record: &mut Record, draw: &mut Draw) -> Option<()> {
 // Watches.
 
 fn told(record: &mut Record) -> impl Iterator<Item = &mut WatchMessage> {
-    record
-        .watches
-        .iter_mut()
-        .flat_map(|watch| &mut watch.messages)
-        .filter(|message| !message.events.is_empty())
+    record.watches.iter_mut().flat_map(|watch| &mut watch.messages).filter(|message| !message.events.is_empty())
 }
 
 fn watch_skips(record: &mut Record, draw: &mut Draw) -> Option<()> {
@@ -398,13 +280,10 @@ fn other_event_order(record: &mut Record, draw: &mut Draw) -> Option<()> {
 
 fn bookmark_too_early(record: &mut Record, draw: &mut Draw) -> Option<()> {
     let pairs = |watch: &'_ Watch| {
-        (1..watch.messages.len())
-            .filter(|at| !watch.messages[*at].events.is_empty())
-            .collect::<Vec<_>>()
+        (1..watch.messages.len()).filter(|at| !watch.messages[*at].events.is_empty()).collect::<Vec<_>>()
     };
     let watches = record.watches.iter().enumerate();
-    let late =
-        watches.flat_map(|(watch, state)| pairs(state).into_iter().map(move |at| (watch, at)));
+    let late = watches.flat_map(|(watch, state)| pairs(state).into_iter().map(move |at| (watch, at)));
     let (watch, at) = some(draw, late)?;
     let messages = &mut record.watches[watch].messages;
     messages[at - 1].revision = messages[at].revision;
@@ -412,10 +291,7 @@ fn bookmark_too_early(record: &mut Record, draw: &mut Draw) -> Option<()> {
 }
 
 fn resumed_too_late(record: &mut Record, draw: &mut Draw) -> Option<()> {
-    let resumed = record
-        .watches
-        .iter_mut()
-        .filter(|watch| watch.start_revision > 2);
+    let resumed = record.watches.iter_mut().filter(|watch| watch.start_revision > 2);
     some(draw, resumed)?.start_revision += 1;
     Some(())
 }
@@ -425,17 +301,8 @@ fn resumed_too_late(record: &mut Record, draw: &mut Draw) -> Option<()> {
 /// Leases that ended by themselves after a promise: id, its newest acknowledged promise, and the time to live.
 fn ended_leases(record: &Record) -> Vec<(i64, Operation, i64)> {
     let leases = leases::leases(record);
-    let ended = leases
-        .iter()
-        .filter(|(_, lease)| lease.gone_ns.is_some() && lease.revoked_ns.is_none());
-    ended
-        .filter_map(|(id, lease)| {
-            lease
-                .promises
-                .last()
-                .map(|(op, ttl_s)| (*id, (*op).clone(), *ttl_s))
-        })
-        .collect()
+    let ended = leases.iter().filter(|(_, lease)| lease.gone_ns.is_some() && lease.revoked_ns.is_none());
+    ended.filter_map(|(id, lease)| lease.promises.last().map(|(op, ttl_s)| (*id, (*op).clone(), *ttl_s))).collect()
 }
 
 fn goes(record: &mut Record, id: i64, when: Ns) {
@@ -459,12 +326,7 @@ fn kept_alive_after_its_end(record: &mut Record, draw: &mut Draw) -> Option<()> 
     let (lease, promise, _) = some(draw, ended_leases(record).into_iter())?;
     let (invoked_ns, completed_ns) = (record.ended_ns, record.ended_ns + 1);
     let request = Request::LeaseKeepAlive { lease };
-    record.operations.push(Operation {
-        invoked_ns,
-        completed_ns,
-        request,
-        ..promise
-    });
+    record.operations.push(Operation { invoked_ns, completed_ns, request, ..promise });
     Some(())
 }
 
@@ -472,9 +334,7 @@ fn kept_alive_after_its_end(record: &mut Record, draw: &mut Draw) -> Option<()> 
 fn forgotten_lease(record: &mut Record, draw: &mut Draw) -> Option<i64> {
     let (lease, ..) = some(draw, ended_leases(record).into_iter())?;
     record.strikes.clear();
-    record
-        .observations
-        .retain(|o| !matches!(o, Observation::StepsDown { .. }));
+    record.observations.retain(|o| !matches!(o, Observation::StepsDown { .. }));
     record.ended_ns *= 4;
     Some(lease)
 }
@@ -488,8 +348,6 @@ fn lease_gone_late(record: &mut Record, draw: &mut Draw) -> Option<()> {
 
 fn lease_never_gone(record: &mut Record, draw: &mut Draw) -> Option<()> {
     let id = forgotten_lease(record, draw)?;
-    record
-        .observations
-        .retain(|o| !matches!(o, Observation::LeaseGone { lease, .. } if *lease == id));
+    record.observations.retain(|o| !matches!(o, Observation::LeaseGone { lease, .. } if *lease == id));
     Some(())
 }

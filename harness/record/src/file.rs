@@ -29,10 +29,8 @@ pub fn write(path: &Path, record: &Record) -> io::Result<()> {
 /// # Errors
 /// One sentence that says what to do; the file is left as it is.
 pub fn read(path: &Path, build: &str) -> Result<Record, ReadError> {
-    let document = fs::read(path).map_err(|error| ReadError::Unreadable {
-        path: path.to_owned(),
-        error: error.to_string(),
-    })?;
+    let document =
+        fs::read(path).map_err(|error| ReadError::Unreadable { path: path.to_owned(), error: error.to_string() })?;
     parse(path, build, &document)
 }
 
@@ -40,9 +38,7 @@ pub fn read(path: &Path, build: &str) -> Result<Record, ReadError> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// No such file, or it may not be read.
-    #[error(
-        "cannot read {path}: {error}; give the path of a record that `cargo trial run --out DIR` wrote"
-    )]
+    #[error("cannot read {path}: {error}; give the path of a record that `cargo trial run --out DIR` wrote")]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -50,9 +46,7 @@ pub enum ReadError {
         error: String,
     },
     /// Something else than a record.
-    #[error(
-        "{path} is not a trial's record; give the path of one that `cargo trial run --out DIR` wrote"
-    )]
+    #[error("{path} is not a trial's record; give the path of one that `cargo trial run --out DIR` wrote")]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -66,9 +60,7 @@ pub enum ReadError {
         error: String,
     },
     /// A record of another form.
-    #[error(
-        "{path} has format {found} but this build reads format {FORMAT}; use the build that wrote it"
-    )]
+    #[error("{path} has format {found} but this build reads format {FORMAT}; use the build that wrote it")]
     OtherFormat {
         /// The file.
         path: PathBuf,
@@ -97,43 +89,26 @@ struct Head {
 }
 
 fn parse(path: &Path, build: &str, document: &[u8]) -> Result<Record, ReadError> {
-    let corrupt = |error: serde_json::Error| ReadError::Corrupt {
-        path: path.to_owned(),
-        error: error.to_string(),
-    };
+    let corrupt = |error: serde_json::Error| ReadError::Corrupt { path: path.to_owned(), error: error.to_string() };
     let head: Head = match serde_json::from_slice(document) {
         Ok(head) => head,
         Err(error) if begins_as_a_record(document) => return Err(corrupt(error)),
         Err(_) => {
-            return Err(ReadError::Foreign {
-                path: path.to_owned(),
-            });
+            return Err(ReadError::Foreign { path: path.to_owned() });
         }
     };
     if head.format != u64::from(FORMAT) {
-        return Err(ReadError::OtherFormat {
-            path: path.to_owned(),
-            found: head.format,
-        });
+        return Err(ReadError::OtherFormat { path: path.to_owned(), found: head.format });
     }
     if head.build != build {
-        return Err(ReadError::OtherBuild {
-            path: path.to_owned(),
-            found: head.build,
-            own: build.to_owned(),
-        });
+        return Err(ReadError::OtherBuild { path: path.to_owned(), found: head.build, own: build.to_owned() });
     }
     serde_json::from_slice(document).map_err(corrupt)
 }
 
 /// Whether the first key is `format`, whatever follows and however it is indented.
 fn begins_as_a_record(document: &[u8]) -> bool {
-    let tokens: Vec<u8> = document
-        .iter()
-        .copied()
-        .filter(|b| !b.is_ascii_whitespace())
-        .take(10)
-        .collect();
+    let tokens: Vec<u8> = document.iter().copied().filter(|b| !b.is_ascii_whitespace()).take(10).collect();
     tokens == b"{\"format\":"
 }
 
@@ -154,9 +129,7 @@ fn write_synced(path: &Path, document: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        Config, Guarantee, KeyRange, Operation, Outcome, Reply, Request, Verdict, Violation,
-    };
+    use crate::{Config, Guarantee, KeyRange, Operation, Outcome, Reply, Request, Verdict, Violation};
     use std::collections::BTreeMap;
 
     fn record() -> Record {
@@ -182,15 +155,8 @@ mod tests {
                 client: 1,
                 invoked_ns: 5,
                 completed_ns: 9,
-                request: Request::Read {
-                    range: KeyRange::key("a\"\u{e9}"),
-                    revision: 0,
-                },
-                outcome: Outcome::Ok {
-                    revision: 1,
-                    member: 0,
-                    reply: Reply::Read(vec![]),
-                },
+                request: Request::Read { range: KeyRange::key("a\"\u{e9}"), revision: 0 },
+                outcome: Outcome::Ok { revision: 1, member: 0, reply: Reply::Read(vec![]) },
             }],
             watches: vec![],
             observations: vec![],
@@ -203,19 +169,14 @@ mod tests {
             verdicts: vec![Verdict {
                 guarantee: Guarantee::C1,
                 tested: 1,
-                violations: vec![Violation {
-                    at_ns: 2,
-                    text: "it failed".into(),
-                }],
+                violations: vec![Violation { at_ns: 2, text: "it failed".into() }],
                 largest_ns: None,
             }],
         }
     }
 
     fn refused(document: &[u8]) -> String {
-        let error = parse(Path::new("r.json"), "b1", document)
-            .expect_err("is refused")
-            .to_string();
+        let error = parse(Path::new("r.json"), "b1", document).expect_err("is refused").to_string();
         assert!(!error.contains('\n'), "one line: {error}");
         error
     }
@@ -225,8 +186,7 @@ mod tests {
 
     impl Scratch {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir()
-                .join(format!("seaworthy-record-{name}-{}", std::process::id()));
+            let path = std::env::temp_dir().join(format!("seaworthy-record-{name}-{}", std::process::id()));
             fs::create_dir_all(&path).unwrap();
             Self(path)
         }
@@ -245,14 +205,8 @@ mod tests {
         write(&path, &record()).unwrap();
         write(&path, &record()).unwrap();
         let again = read(&path, "b1").unwrap();
-        assert_eq!(
-            serde_json::to_string(&again).unwrap(),
-            serde_json::to_string(&record()).unwrap()
-        );
-        let names: Vec<_> = fs::read_dir(&dir.0)
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect();
+        assert_eq!(serde_json::to_string(&again).unwrap(), serde_json::to_string(&record()).unwrap());
+        let names: Vec<_> = fs::read_dir(&dir.0).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["17.json"], "nothing partial is left");
     }
 
@@ -268,49 +222,26 @@ mod tests {
     #[test]
     fn a_record_edited_by_hand_is_read_however_it_is_indented() {
         let document = serde_json::to_vec_pretty(&record()).unwrap();
-        assert_eq!(
-            parse(Path::new("r.json"), "b1", &document).unwrap().seed,
-            u64::MAX
-        );
+        assert_eq!(parse(Path::new("r.json"), "b1", &document).unwrap().seed, u64::MAX);
         assert!(begins_as_a_record(&document));
     }
 
     #[test]
     fn other_files_are_refused_as_what_they_are() {
-        for foreign in [
-            "",
-            "hello",
-            "[1, 2]",
-            "{}",
-            "{\"name\": \"x\"}",
-            "\u{7f}ELF",
-        ] {
-            assert!(
-                refused(foreign.as_bytes()).starts_with("r.json is not a trial's record; "),
-                "{foreign:?}"
-            );
+        for foreign in ["", "hello", "[1, 2]", "{}", "{\"name\": \"x\"}", "\u{7f}ELF"] {
+            assert!(refused(foreign.as_bytes()).starts_with("r.json is not a trial's record; "), "{foreign:?}");
         }
-        let error = read(Path::new("/nonexistent/r.json"), "b1")
-            .expect_err("is not there")
-            .to_string();
-        assert!(
-            error.starts_with("cannot read /nonexistent/r.json: "),
-            "{error}"
-        );
+        let error = read(Path::new("/nonexistent/r.json"), "b1").expect_err("is not there").to_string();
+        assert!(error.starts_with("cannot read /nonexistent/r.json: "), "{error}");
     }
 
     #[test]
     fn every_half_of_a_record_is_refused_as_damaged() {
         let document = serde_json::to_vec(&record()).unwrap();
         for length in 10..document.len() {
-            assert!(
-                refused(&document[..length]).starts_with("r.json is damaged ("),
-                "the first {length} bytes"
-            );
+            assert!(refused(&document[..length]).starts_with("r.json is damaged ("), "the first {length} bytes");
         }
-        let strange = String::from_utf8(document)
-            .unwrap()
-            .replace("\"operations\":[", "\"operations\":[7,");
+        let strange = String::from_utf8(document).unwrap().replace("\"operations\":[", "\"operations\":[7,");
         assert!(refused(strange.as_bytes()).starts_with("r.json is damaged ("));
     }
 
@@ -320,15 +251,10 @@ mod tests {
         other.build = "b0".into();
         let error = refused(&serde_json::to_vec(&other).unwrap());
         assert!(
-            error.starts_with(
-                "r.json was written by build b0 and repeats only there, but this is build b1;"
-            ),
+            error.starts_with("r.json was written by build b0 and repeats only there, but this is build b1;"),
             "{error}"
         );
         let error = refused(b"{\"format\": 99, \"build\": \"b1\", \"a form of the future\": []}");
-        assert!(
-            error.starts_with("r.json has format 99 but this build reads format 1;"),
-            "{error}"
-        );
+        assert!(error.starts_with("r.json has format 99 but this build reads format 1;"), "{error}");
     }
 }

@@ -35,12 +35,7 @@ pub const GUARANTEES: &[Guaranteed] = &[
         side: Side::Safety,
         bound_ns: None,
     },
-    Guaranteed {
-        id: Guarantee::C5,
-        text: "A term has at most one leader.",
-        side: Side::Safety,
-        bound_ns: None,
-    },
+    Guaranteed { id: Guarantee::C5, text: "A term has at most one leader.", side: Side::Safety, bound_ns: None },
     Guaranteed {
         id: Guarantee::C6,
         text: "While a majority is able and connected, writes commit.",
@@ -107,10 +102,7 @@ pub enum Guarantee {
 impl Guarantee {
     /// Its row in [`GUARANTEES`].
     pub fn guaranteed(self) -> &'static Guaranteed {
-        GUARANTEES
-            .iter()
-            .find(|g| g.id == self)
-            .expect("the table holds every guarantee, as its test says")
+        GUARANTEES.iter().find(|g| g.id == self).expect("the table holds every guarantee, as its test says")
     }
 }
 
@@ -159,32 +151,16 @@ mod tests {
                     assert_eq!(g.id.guaranteed(), g)
                 }
             }
-            assert!(
-                g.text.ends_with('.') && g.text.matches('.').count() == 1,
-                "{} is one sentence",
-                g.id
-            );
-            assert!(
-                g.text.len() <= 58,
-                "{}: the report's table fits a terminal of 120 columns",
-                g.id
-            );
-            assert_eq!(
-                g.bound_ns.is_some(),
-                g.side == Side::Liveness,
-                "{}: what is late needs a bound",
-                g.id
-            );
+            assert!(g.text.ends_with('.') && g.text.matches('.').count() == 1, "{} is one sentence", g.id);
+            assert!(g.text.len() <= 58, "{}: the report's table fits a terminal of 120 columns", g.id);
+            assert_eq!(g.bound_ns.is_some(), g.side == Side::Liveness, "{}: what is late needs a bound", g.id);
         }
     }
 
     #[test]
     fn a_guarantee_is_written_as_its_id() {
         assert_eq!(serde_json::to_string(&Guarantee::C10).unwrap(), "\"C10\"");
-        assert_eq!(
-            serde_json::from_str::<Guarantee>("\"C7\"").unwrap(),
-            Guarantee::C7
-        );
+        assert_eq!(serde_json::from_str::<Guarantee>("\"C7\"").unwrap(), Guarantee::C7);
         assert_eq!(Guarantee::C12.to_string(), "C12");
     }
 }

@@ -75,10 +75,7 @@ pub struct KeyRange {
 impl KeyRange {
     /// One key.
     pub fn key(key: impl Into<String>) -> Self {
-        Self {
-            from: key.into(),
-            until: None,
-        }
+        Self { from: key.into(), until: None }
     }
     /// Whether `key` is in it.
     pub fn contains(&self, key: &str) -> bool {

@@ -1,0 +1,129 @@
+//! The testbed as its users meet it: what it prints, and which code it ends with.
+
+use record::Record;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A folder of one test, in which the testbed runs.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("seatrial-commands-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn run(&self, words: &[&str]) -> Ended {
+        let program = env!("CARGO_BIN_EXE_seatrial");
+        let output = Command::new(program).args(words).current_dir(&self.0).output().unwrap();
+        Ended::from(&output)
+    }
+
+    fn is_empty(&self) -> bool {
+        fs::read_dir(&self.0).unwrap().next().is_none()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl From<&Output> for Ended {
+    fn from(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+}
+
+/// The record of a quiet trial, as this build would have written it.
+fn written(folder: &Folder, change: impl FnOnce(&mut Record)) -> PathBuf {
+    let build = folder.run(&["build-hash"]).out.trim().to_owned();
+    let mut record = sim::run(sim::trial(sim::scenario("calm").unwrap(), 5)).record;
+    record.build = build;
+    change(&mut record);
+    let path = folder.0.join("5.json");
+    record::write(&path, &record).unwrap();
+    path
+}
+
+fn replayed(folder: &Folder, path: &Path) -> Ended {
+    folder.run(&["replay", path.to_str().unwrap(), "--log", "5.log"])
+}
+
+#[test]
+fn wrong_usage_is_one_sentence_and_code_2_and_changes_nothing() {
+    let folder = Folder::new("usage");
+    let wrong: [(&[&str], &str); 5] = [
+        (&["run", "--scenario", "storm"], "there is no scenario \"storm\"; there are store, "),
+        (&["replay", "--seed", "1", "--scenario", "storm"], "there is no scenario"),
+        (&["replay", "missing.json"], "cannot read missing.json"),
+        (&["determinism", "--scenario", "storm"], "there is no scenario"),
+        (&["real", "--program", "missing"], "there is no program missing"),
+    ];
+    for (words, says) in wrong {
+        let ended = folder.run(words);
+        assert_eq!(ended.code, Some(2), "{words:?}: {ended:?}");
+        assert!(ended.err.starts_with("error: ") && ended.err.contains(says), "{words:?}: {ended:?}");
+        assert_eq!(ended.err.lines().count(), 1, "{words:?}: {ended:?}");
+    }
+    assert!(folder.is_empty());
+}
+
+#[test]
+fn a_record_of_another_build_is_refused() {
+    let folder = Folder::new("foreign");
+    let path = written(&folder, |record| record.build = "another".into());
+    let ended = replayed(&folder, &path);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.err.contains("was written by build another"), "{ended:?}");
+    assert!(!folder.0.join("5.log").exists());
+}
+
+#[test]
+fn a_replay_that_goes_as_its_record_says_is_judged_and_logged() {
+    let folder = Folder::new("same");
+    let ended = replayed(&folder, &written(&folder, |_| ()));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.out.contains("C1   held, tested"), "{ended:?}");
+    assert!(fs::read_to_string(folder.0.join("5.log")).unwrap().lines().count() > 1000);
+}
+
+#[test]
+fn a_replay_that_goes_another_way_names_the_first_second_that_differs() {
+    let folder = Folder::new("differs");
+    let path = written(&folder, |record| {
+        record.log_hash ^= 1;
+        record.checkpoints[11..].iter_mut().for_each(|it| *it ^= 1);
+    });
+    let ended = replayed(&folder, &path);
+    assert_eq!(ended.code, Some(13), "{ended:?}");
+    assert!(ended.out.contains("first in simulated second 12:"), "{ended:?}");
+}
+
+#[test]
+fn a_run_is_the_same_whatever_the_number_of_workers() {
+    let folder = Folder::new("jobs");
+    let facts = |jobs| {
+        let ended = folder.run(&["run", "--scenario", "calm", "--seeds", "4", "--jobs", jobs, "--json"]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let mut facts: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+        assert_eq!(facts["trials"], 4);
+        // How fast it went is no part of what came of it.
+        for key in ["cpu_ns", "simulated_s_per_cpu_s"] {
+            facts[key].take();
+        }
+        facts
+    };
+    assert_eq!(facts("1"), facts("3"));
+}
