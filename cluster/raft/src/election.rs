@@ -14,9 +14,7 @@ use crate::{Body, Index, Message, NONE, NodeId, ProposeError, Raft, Role, Term};
 impl Raft {
     pub(crate) fn tick_election(&mut self) {
         self.election_elapsed += 1;
-        let due = self
-            .election_timeout
-            .is_some_and(|timeout| self.election_elapsed >= timeout);
+        let due = self.election_timeout.is_some_and(|timeout| self.election_elapsed >= timeout);
         if !due || !self.voters.contains(self.config.id) {
             return;
         }
@@ -57,8 +55,7 @@ impl Raft {
     /// Whether a majority was heard since the last call.
     fn take_quorum_heard(&mut self) -> bool {
         let (id, peers) = (self.config.id, &self.peers);
-        let heard =
-            |of: NodeId| (of == id || peers.iter().any(|p| p.id == of && p.active)).then_some(true);
+        let heard = |of: NodeId| (of == id || peers.iter().any(|p| p.id == of && p.active)).then_some(true);
         let tally = self.voters.tally(heard);
         for peer in &mut self.peers {
             peer.active = false;
@@ -73,13 +70,7 @@ impl Raft {
         let id = self.config.id;
         self.record_vote(id, true);
         let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
-        self.broadcast(
-            self.term + 1,
-            &Body::PreVote {
-                last_index,
-                last_term,
-            },
-        );
+        self.broadcast(self.term + 1, &Body::PreVote { last_index, last_term });
         self.decide_pre_campaign();
     }
 
@@ -92,17 +83,8 @@ impl Raft {
         self.vote = self.config.id;
         let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
         for to in self.voters.ids().iter().filter(|to| **to != self.config.id) {
-            let body = Body::Vote {
-                last_index,
-                last_term,
-                transfer,
-            };
-            let message = Message {
-                from: self.config.id,
-                to: *to,
-                term: self.term,
-                body,
-            };
+            let body = Body::Vote { last_index, last_term, transfer };
+            let message = Message { from: self.config.id, to: *to, term: self.term, body };
             self.messages_after_persist.push(message);
         }
     }
@@ -114,9 +96,7 @@ impl Raft {
                 mark::sometimes!("pre-vote refused by lease");
                 return false;
             }
-            Body::Vote {
-                transfer: false, ..
-            } if self.is_leased() => {
+            Body::Vote { transfer: false, .. } if self.is_leased() => {
                 mark::sometimes!("vote refused by lease");
                 return false;
             }
@@ -182,31 +162,16 @@ impl Raft {
         true
     }
 
-    pub(crate) fn step_pre_vote(
-        &mut self,
-        from: NodeId,
-        term: Term,
-        last_index: Index,
-        last_term: Term,
-    ) {
+    pub(crate) fn step_pre_vote(&mut self, from: NodeId, term: Term, last_index: Index, last_term: Term) {
         let granted = term > self.term && self.log.is_up_to_date(last_index, last_term);
         // A grant speaks of the term asked for; a refusal tells the asker the term that it may have missed.
         let term = if granted { term } else { self.term };
         let body = Body::PreVoteReply { granted };
-        self.messages.push(Message {
-            from: self.config.id,
-            to: from,
-            term,
-            body,
-        });
+        self.messages.push(Message { from: self.config.id, to: from, term, body });
     }
 
     pub(crate) fn step_pre_vote_reply(&mut self, from: NodeId, term: Term, granted: bool) {
-        let current = if granted {
-            term == self.term + 1
-        } else {
-            term == self.term
-        };
+        let current = if granted { term == self.term + 1 } else { term == self.term };
         if self.role == Role::PreCandidate && current {
             self.record_vote(from, granted);
             self.decide_pre_campaign();
@@ -265,16 +230,11 @@ impl Raft {
     }
 
     fn tally(&self) -> Tally {
-        self.voters
-            .tally(|id| self.peers.iter().find(|p| p.id == id).and_then(|p| p.vote))
+        self.voters.tally(|id| self.peers.iter().find(|p| p.id == id).and_then(|p| p.vote))
     }
 
     pub(crate) fn become_follower(&mut self, term: Term, leader: NodeId) {
-        assert!(
-            term >= self.term,
-            "terms never fall: {} to {term}",
-            self.term
-        );
+        assert!(term >= self.term, "terms never fall: {} to {term}", self.term);
         if self.transferee != NONE && term > self.term {
             mark::sometimes!("leadership transferred");
         }
@@ -319,21 +279,9 @@ impl Raft {
     /// member leads. Proposals are refused until it is done or, after one election timeout, given up.
     pub fn transfer_leadership(&mut self, to: NodeId) {
         let id = self.config.id;
-        let furthest = self
-            .peers
-            .iter()
-            .filter(|p| p.id != id)
-            .max_by_key(|p| (p.active, p.match_index));
-        let to = if to == NONE {
-            furthest.map_or(NONE, |p| p.id)
-        } else {
-            to
-        };
-        if self.role != Role::Leader
-            || to == id
-            || to == self.transferee
-            || !self.voters.contains(to)
-        {
+        let furthest = self.peers.iter().filter(|p| p.id != id).max_by_key(|p| (p.active, p.match_index));
+        let to = if to == NONE { furthest.map_or(NONE, |p| p.id) } else { to };
+        if self.role != Role::Leader || to == id || to == self.transferee || !self.voters.contains(to) {
             return;
         }
         self.transferee = to;
@@ -358,10 +306,6 @@ impl Raft {
 
     /// Whether proposals are refused because of a transfer.
     pub(crate) fn check_not_transferring(&self) -> Result<(), ProposeError> {
-        if self.transferee == NONE {
-            Ok(())
-        } else {
-            Err(ProposeError::Transferring)
-        }
+        if self.transferee == NONE { Ok(()) } else { Err(ProposeError::Transferring) }
     }
 }

@@ -53,17 +53,8 @@ struct Write {
 
 impl Log {
     pub(crate) fn new(restored: Restored) -> Log {
-        let Restored {
-            hard_state,
-            snapshot,
-            entries,
-            applied,
-        } = restored;
-        assert!(
-            applied >= snapshot.index,
-            "state applied up to {applied} lacks its snapshot at {}",
-            snapshot.index
-        );
+        let Restored { hard_state, snapshot, entries, applied } = restored;
+        assert!(applied >= snapshot.index, "state applied up to {applied} lacks its snapshot at {}", snapshot.index);
         let mut log = Log {
             base_index: snapshot.index,
             base_term: snapshot.term,
@@ -92,20 +83,11 @@ impl Log {
     fn restore_entries(&mut self, entries: Vec<Entry>) {
         let Some(first) = entries.first() else { return };
         let at_snapshot = self.snapshot.index;
-        assert!(
-            first.index <= at_snapshot + 1,
-            "entries {}..={} are missing",
-            at_snapshot + 1,
-            first.index - 1
-        );
+        assert!(first.index <= at_snapshot + 1, "entries {}..={} are missing", at_snapshot + 1, first.index - 1);
         if first.index <= at_snapshot {
-            let agrees = entries
-                .get((at_snapshot - first.index) as usize)
-                .is_some_and(|e| e.term == self.snapshot.term);
-            assert!(
-                agrees,
-                "the log has no entry that agrees with its snapshot at {at_snapshot}"
-            );
+            let agrees =
+                entries.get((at_snapshot - first.index) as usize).is_some_and(|e| e.term == self.snapshot.term);
+            assert!(agrees, "the log has no entry that agrees with its snapshot at {at_snapshot}");
             // The first entry turns into the base: of the one before it, the term is unknown.
             (self.base_index, self.base_term) = (first.index, first.term);
         }
@@ -169,11 +151,7 @@ impl Log {
 
     /// Entries from `from` on, at least one if there is one, of at most `max_bytes` together.
     pub(crate) fn slice(&self, from: Index, to: Index, max_bytes: usize) -> Vec<Entry> {
-        assert!(
-            from > self.base_index,
-            "entry {from} is compacted up to {}",
-            self.base_index
-        );
+        assert!(from > self.base_index, "entry {from} is compacted up to {}", self.base_index);
         if to < from {
             return Vec::new();
         }
@@ -188,18 +166,12 @@ impl Log {
             })
             .count()
             .max(1);
-        self.entries
-            .range(range.start..range.start + count)
-            .cloned()
-            .collect()
+        self.entries.range(range.start..range.start + count).cloned().collect()
     }
 
     /// Sum of the sizes of entries `from..=to`.
     pub(crate) fn bytes(&self, from: Index, to: Index) -> usize {
-        (from..=to)
-            .filter_map(|index| self.entry(index))
-            .map(size)
-            .sum()
+        (from..=to).filter_map(|index| self.entry(index)).map(size).sum()
     }
 
     /// The largest index up to `index` whose term is at most `term`, with its term: nothing above it can agree with a log
@@ -210,10 +182,7 @@ impl Log {
             return (index, 0);
         };
         // Terms never fall along the log, so those above `term` are at its end.
-        let count = self
-            .entries
-            .partition_point(|e| e.term <= term)
-            .min(within as usize);
+        let count = self.entries.partition_point(|e| e.term <= term).min(within as usize);
         let found = self.base_index + count as u64;
         (found, self.term(found).unwrap_or(0))
     }
@@ -221,12 +190,7 @@ impl Log {
     /// Appends at the end.
     pub(crate) fn push(&mut self, entry: Entry) {
         assert_eq!(entry.index, self.last_index() + 1, "the log is contiguous");
-        assert!(
-            entry.term >= self.last_term(),
-            "terms never fall: {} after {}",
-            entry.term,
-            self.last_term()
-        );
+        assert!(entry.term >= self.last_term(), "terms never fall: {} after {}", entry.term, self.last_term());
         self.entries.push_back(entry);
     }
 
@@ -249,11 +213,7 @@ impl Log {
 
     /// Drops entries from `from` on, and whatever was claimed about them.
     fn truncate(&mut self, from: Index) {
-        assert!(
-            from > self.commit,
-            "entry {from} is committed (up to {}) and never replaced",
-            self.commit
-        );
+        assert!(from > self.commit, "entry {from} is committed (up to {}) and never replaced", self.commit);
         self.entries.truncate((from - self.base_index - 1) as usize);
         self.handed = self.handed.min(from - 1);
         self.forget_durable(from - 1);
@@ -282,10 +242,7 @@ impl Log {
 
     /// Replaces the whole log by a snapshot from the leader, above the commit index.
     pub(crate) fn install(&mut self, meta: SnapshotMeta) {
-        assert!(
-            meta.index > self.commit,
-            "a snapshot never takes back what is committed"
-        );
+        assert!(meta.index > self.commit, "a snapshot never takes back what is committed");
         self.forget_durable(self.commit);
         self.entries.clear();
         (self.base_index, self.base_term) = (meta.index, meta.term);
@@ -307,12 +264,7 @@ impl Log {
             snapshot.index,
             self.applied
         );
-        assert_eq!(
-            self.term(snapshot.index),
-            Some(snapshot.term),
-            "the snapshot at {} is of this log",
-            snapshot.index
-        );
+        assert_eq!(self.term(snapshot.index), Some(snapshot.term), "the snapshot at {} is of this log", snapshot.index);
         // Until the entries are written the log cannot do without them.
         let base = (snapshot.index - tail.min(snapshot.index)).min(self.durable);
         self.snapshot = snapshot;
@@ -324,11 +276,7 @@ impl Log {
 
     /// State is applied up to `index`.
     pub(crate) fn applied_to(&mut self, index: Index) {
-        assert!(
-            index <= self.delivered,
-            "applied {index}, but only up to {} was delivered",
-            self.delivered
-        );
+        assert!(index <= self.delivered, "applied {index}, but only up to {} was delivered", self.delivered);
         self.applied = self.applied.max(index);
     }
 
@@ -374,12 +322,7 @@ impl Log {
     /// Ready `number` writes everything handed out so far.
     pub(crate) fn begin_write(&mut self, number: u64, hard_state: &HardState) {
         let (term, vote) = (hard_state.term, hard_state.vote);
-        self.writes.push_back(Write {
-            number,
-            covers: self.handed,
-            term,
-            vote,
-        });
+        self.writes.push_back(Write { number, covers: self.handed, term, vote });
     }
 
     /// Ready `number` and all before it are durable. Returns the term and vote that are durable now, if anything is news.

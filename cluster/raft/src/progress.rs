@@ -124,9 +124,7 @@ impl Peer {
                 self.probe(rejected.min(hint + 1));
                 true
             }
-            ReplicationState::Replicate
-            | ReplicationState::Probe
-            | ReplicationState::Snapshot(_) => false,
+            ReplicationState::Replicate | ReplicationState::Probe | ReplicationState::Snapshot(_) => false,
         }
     }
 }

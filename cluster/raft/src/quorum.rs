@@ -30,11 +30,7 @@ impl Voters {
         ids.sort_unstable();
         ids.dedup();
         assert!(!ids.is_empty(), "a cluster has at least one voter");
-        assert!(
-            ids.len() <= MAX_VOTERS,
-            "{} voters are more than {MAX_VOTERS}",
-            ids.len()
-        );
+        assert!(ids.len() <= MAX_VOTERS, "{} voters are more than {MAX_VOTERS}", ids.len());
         assert!(ids[0] != crate::NONE, "id 0 stands for nobody");
         Voters { ids }
     }

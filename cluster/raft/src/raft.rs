@@ -8,8 +8,8 @@ use crate::progress::Peer;
 use crate::quorum::Voters;
 use crate::read::Reads;
 use crate::{
-    Body, CommitAdvance, Config, HardState, Index, Message, NONE, NodeId, PeerStatus, ProposeError,
-    ReadState, Ready, Restored, Role, SnapshotMeta, Status, Term,
+    Body, CommitAdvance, Config, HardState, Index, Message, NONE, NodeId, PeerStatus, ProposeError, ReadState, Ready,
+    Restored, Role, SnapshotMeta, Status, Term,
 };
 
 /// One member of a cluster that agrees on a log. See the crate's documentation for how to drive it.
@@ -52,37 +52,17 @@ impl Raft {
     /// gone. Such a member must not take part.
     pub fn new(config: Config, restored: Restored) -> Raft {
         assert!(config.id != NONE, "id 0 stands for nobody");
-        assert!(
-            config.heartbeat_ticks >= 1,
-            "a leader without heartbeats loses its followers"
-        );
-        assert!(
-            config.election_ticks > config.heartbeat_ticks,
-            "an election timeout leaves time for a heartbeat"
-        );
-        assert!(
-            config.max_inflight_appends >= 1,
-            "without appends nothing is replicated"
-        );
-        let Restored {
-            hard_state,
-            ref snapshot,
-            ..
-        } = restored;
+        assert!(config.heartbeat_ticks >= 1, "a leader without heartbeats loses its followers");
+        assert!(config.election_ticks > config.heartbeat_ticks, "an election timeout leaves time for a heartbeat");
+        assert!(config.max_inflight_appends >= 1, "without appends nothing is replicated");
+        let Restored { hard_state, ref snapshot, .. } = restored;
         let voters = voters_of(snapshot, &config);
         // A crash may leave an installed snapshot durable, but not yet the hard state that came with it.
         let behind = snapshot.term > hard_state.term;
-        let (term, vote) = if behind {
-            (snapshot.term, NONE)
-        } else {
-            (hard_state.term, hard_state.vote)
-        };
+        let (term, vote) = if behind { (snapshot.term, NONE) } else { (hard_state.term, hard_state.vote) };
         let log = Log::new(restored);
         let last_term = log.last_term();
-        assert!(
-            term >= last_term,
-            "the log has entries of term {last_term}, the hard state is of {term}"
-        );
+        assert!(term >= last_term, "the log has entries of term {last_term}, the hard state is of {term}");
         Raft {
             peers: voters.ids().iter().map(|id| Peer::new(*id)).collect(),
             voters,
@@ -123,12 +103,7 @@ impl Raft {
 
     /// A message from another member. Foreign and outdated ones are ignored. [`Body::Snapshot`] only once its bytes are here.
     pub fn step(&mut self, message: Message) {
-        let Message {
-            from,
-            to,
-            term,
-            body,
-        } = message;
+        let Message { from, to, term, body } = message;
         if to != self.config.id || from == self.config.id || !self.voters.contains(from) {
             return;
         }
@@ -147,23 +122,11 @@ impl Raft {
     /// `term` is this member's, except in pre-votes and their grants, which speak of the term after.
     fn step_in_term(&mut self, from: NodeId, term: Term, body: Body) {
         match body {
-            Body::PreVote {
-                last_index,
-                last_term,
-            } => self.step_pre_vote(from, term, last_index, last_term),
+            Body::PreVote { last_index, last_term } => self.step_pre_vote(from, term, last_index, last_term),
             Body::PreVoteReply { granted } => self.step_pre_vote_reply(from, term, granted),
-            Body::Vote {
-                last_index,
-                last_term,
-                ..
-            } => self.step_vote(from, last_index, last_term),
+            Body::Vote { last_index, last_term, .. } => self.step_vote(from, last_index, last_term),
             Body::VoteReply { granted } => self.step_vote_reply(from, granted),
-            Body::Append {
-                prev_index,
-                prev_term,
-                commit,
-                entries,
-            } => {
+            Body::Append { prev_index, prev_term, commit, entries } => {
                 if self.follow(from) {
                     self.step_append(from, prev_index, prev_term, commit, entries);
                 }
@@ -189,15 +152,9 @@ impl Raft {
                     self.step_timeout_now();
                 }
             }
-            Body::ReadIndexReply { context, index } => {
-                self.read_states.push(ReadState { context, index })
-            }
+            Body::ReadIndexReply { context, index } => self.read_states.push(ReadState { context, index }),
             Body::AppendAccepted { index } => self.step_append_accepted(from, index),
-            Body::AppendRejected {
-                rejected,
-                hint_index,
-                hint_term,
-            } => {
+            Body::AppendRejected { rejected, hint_index, hint_term } => {
                 self.step_append_rejected(from, rejected, hint_index, hint_term);
             }
             Body::HeartbeatReply { round } => self.step_heartbeat_reply(from, round),
@@ -232,11 +189,7 @@ impl Raft {
             self.begin_read_round();
             self.send_appends();
         }
-        let hard_state = HardState {
-            term: self.term,
-            vote: self.vote,
-            commit: self.log.durable_commit(),
-        };
+        let hard_state = HardState { term: self.term, vote: self.vote, commit: self.log.durable_commit() };
         let lead = (self.role, self.term, self.leader);
         let nothing = hard_state == self.told_hard_state
             && lead == self.told_lead
@@ -250,16 +203,9 @@ impl Raft {
             return None;
         }
         let told = std::mem::replace(&mut self.told_hard_state, hard_state);
-        assert!(
-            hard_state.commit >= told.commit,
-            "commit never falls: {told:?} to {hard_state:?}"
-        );
-        assert!(
-            hard_state.term >= told.term,
-            "terms never fall: {told:?} to {hard_state:?}"
-        );
-        let must_persist =
-            (told.term, told.vote) != (self.term, self.vote) || self.log.has_unhanded();
+        assert!(hard_state.commit >= told.commit, "commit never falls: {told:?} to {hard_state:?}");
+        assert!(hard_state.term >= told.term, "terms never fall: {told:?} to {hard_state:?}");
+        let must_persist = (told.term, told.vote) != (self.term, self.vote) || self.log.has_unhanded();
         self.number += 1;
         let mut ready = Ready {
             number: self.number,
@@ -291,9 +237,7 @@ impl Raft {
             match self.role {
                 // A leader's own log counts like any follower's: once it is durable.
                 Role::Leader => self.count_own_log(),
-                Role::Candidate if (term, vote) == (self.term, self.config.id) => {
-                    self.count_own_vote()
-                }
+                Role::Candidate if (term, vote) == (self.term, self.config.id) => self.count_own_vote(),
                 Role::Candidate | Role::PreCandidate | Role::Follower => {}
             }
         }
@@ -320,10 +264,7 @@ impl Raft {
             state: peer.state,
             active: peer.active,
         };
-        let others = self
-            .peers
-            .iter()
-            .filter(|p| p.id != self.config.id && self.role == Role::Leader);
+        let others = self.peers.iter().filter(|p| p.id != self.config.id && self.role == Role::Leader);
         Status {
             id: self.config.id,
             term: self.term,
@@ -386,44 +327,24 @@ impl Raft {
 
     /// Sends at once, in the current term.
     pub(crate) fn send(&mut self, to: NodeId, body: Body) {
-        self.messages.push(Message {
-            from: self.config.id,
-            to,
-            term: self.term,
-            body,
-        });
+        self.messages.push(Message { from: self.config.id, to, term: self.term, body });
     }
 
     /// Sends once everything up to now is durable, in the current term.
     pub(crate) fn send_after_persist(&mut self, to: NodeId, body: Body) {
-        self.messages_after_persist.push(Message {
-            from: self.config.id,
-            to,
-            term: self.term,
-            body,
-        });
+        self.messages_after_persist.push(Message { from: self.config.id, to, term: self.term, body });
     }
 
     /// Passes on to the leader what belongs to no term.
     pub(crate) fn forward(&mut self, body: Body) {
-        self.messages.push(Message {
-            from: self.config.id,
-            to: self.leader,
-            term: 0,
-            body,
-        });
+        self.messages.push(Message { from: self.config.id, to: self.leader, term: 0, body });
     }
 
     /// Sends `body` to every other voter, at once and under `term`.
     pub(crate) fn broadcast(&mut self, term: Term, body: &Body) {
         let (from, messages) = (self.config.id, &mut self.messages);
         for to in self.voters.ids().iter().filter(|to| **to != from) {
-            messages.push(Message {
-                from,
-                to: *to,
-                term,
-                body: body.clone(),
-            });
+            messages.push(Message { from, to: *to, term, body: body.clone() });
         }
     }
 
@@ -438,9 +359,5 @@ impl Raft {
 }
 
 fn voters_of(snapshot: &SnapshotMeta, config: &Config) -> Voters {
-    Voters::new(if snapshot.voters.is_empty() {
-        &config.voters
-    } else {
-        &snapshot.voters
-    })
+    Voters::new(if snapshot.voters.is_empty() { &config.voters } else { &snapshot.voters })
 }

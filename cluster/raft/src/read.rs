@@ -86,12 +86,7 @@ impl Raft {
             return;
         }
         let (index, round) = (self.log.commit(), self.reads.round + 1);
-        self.reads.waiting.push_back(Waiting {
-            origin,
-            context,
-            index,
-            round,
-        });
+        self.reads.waiting.push_back(Waiting { origin, context, index, round });
     }
 
     /// The leader committed: reads that waited for that join the next round.
@@ -107,12 +102,7 @@ impl Raft {
     /// Begins a round for the reads that wait for one.
     pub(crate) fn begin_read_round(&mut self) {
         let next = self.reads.round + 1;
-        if self
-            .reads
-            .waiting
-            .back()
-            .is_some_and(|read| read.round == next)
-        {
+        if self.reads.waiting.back().is_some_and(|read| read.round == next) {
             self.reads.round = next;
             self.send_heartbeats();
             self.confirm_reads();
@@ -123,29 +113,16 @@ impl Raft {
     pub(crate) fn confirm_reads(&mut self) {
         let (id, own, peers) = (self.config.id, self.reads.round, &self.peers);
         let round_of = |of| {
-            if of == id {
-                own
-            } else {
-                peers.iter().find(|p| p.id == of).map_or(0, |p| p.round)
-            }
+            if of == id { own } else { peers.iter().find(|p| p.id == of).map_or(0, |p| p.round) }
         };
         let confirmed = self.voters.reached(round_of);
-        while let Some(read) = self
-            .reads
-            .waiting
-            .pop_front_if(|read| read.round <= confirmed)
-        {
+        while let Some(read) = self.reads.waiting.pop_front_if(|read| read.round <= confirmed) {
             self.answer_read(read);
         }
     }
 
     fn answer_read(&mut self, read: Waiting) {
-        let Waiting {
-            origin,
-            context,
-            index,
-            ..
-        } = read;
+        let Waiting { origin, context, index, .. } = read;
         if origin == self.config.id {
             self.read_states.push(ReadState { context, index });
         } else {

@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use crate::log;
 use crate::{
-    Body, CommitAdvance, Entry, Index, Message, NONE, NodeId, ProposeError, Raft, ReplicationState,
-    Role, SnapshotMeta, Term,
+    Body, CommitAdvance, Entry, Index, Message, NONE, NodeId, ProposeError, Raft, ReplicationState, Role, SnapshotMeta,
+    Term,
 };
 
 impl Raft {
@@ -17,9 +17,7 @@ impl Raft {
     pub(crate) fn append_proposal(&mut self, data: Bytes) -> Result<(), ProposeError> {
         self.check_not_transferring()?;
         // One proposal always goes, however large; otherwise it could never.
-        if self.uncommitted_bytes > 0
-            && self.uncommitted_bytes + data.len() > self.config.max_uncommitted_bytes
-        {
+        if self.uncommitted_bytes > 0 && self.uncommitted_bytes + data.len() > self.config.max_uncommitted_bytes {
             mark::sometimes!("proposal refused: too much uncommitted");
             return Err(ProposeError::TooMuchUncommitted);
         }
@@ -43,11 +41,7 @@ impl Raft {
 
     /// Appends to the leader's own log. It is written and sent when the next Ready is taken.
     pub(crate) fn append_own(&mut self, data: Bytes) {
-        let entry = Entry {
-            term: self.term,
-            index: self.log.last_index() + 1,
-            data,
-        };
+        let entry = Entry { term: self.term, index: self.log.last_index() + 1, data };
         self.uncommitted_bytes += log::size(&entry);
         self.log.push(entry);
     }
@@ -64,12 +58,7 @@ impl Raft {
     /// Commits what a majority has, if that is an entry of this leader's term.
     fn advance_commit(&mut self) {
         let peers = &self.peers;
-        let reached = |id| {
-            peers
-                .iter()
-                .find(|p| p.id == id)
-                .map_or(0, |p| p.match_index)
-        };
+        let reached = |id| peers.iter().find(|p| p.id == id).map_or(0, |p| p.match_index);
         let index = self.voters.reached(reached);
         let before = self.log.commit();
         if index <= before {
@@ -84,11 +73,7 @@ impl Raft {
         }
         self.uncommitted_bytes -= self.log.bytes(before + 1, index);
         self.log.commit_to(index);
-        self.commit_advance = Some(CommitAdvance {
-            term: self.term,
-            index,
-            entry_term,
-        });
+        self.commit_advance = Some(CommitAdvance { term: self.term, index, entry_term });
         self.register_deferred_reads();
     }
 
@@ -147,42 +132,21 @@ impl Raft {
     /// An append from the follower's next entry on, of at most `max_bytes`, 0 for an empty one; or, when the log no longer
     /// goes back so far, a snapshot. Returns whether it was an append.
     fn send_append(&mut self, at: usize, max_bytes: usize) -> bool {
-        let Raft {
-            peers,
-            log,
-            messages,
-            config,
-            term,
-            ..
-        } = self;
+        let Raft { peers, log, messages, config, term, .. } = self;
         let peer = &mut peers[at];
         let prev_index = peer.next_index - 1;
         let Some(prev_term) = log.term(prev_index) else {
             self.send_snapshot(at);
             return false;
         };
-        let last = if max_bytes > 0 {
-            log.last_index()
-        } else {
-            prev_index
-        };
+        let last = if max_bytes > 0 { log.last_index() } else { prev_index };
         let entries = log.slice(peer.next_index, last, max_bytes);
         let commit = log.commit();
         if let Some(last) = entries.last() {
             peer.sent(last.index, commit);
         }
-        let body = Body::Append {
-            prev_index,
-            prev_term,
-            commit,
-            entries,
-        };
-        messages.push(Message {
-            from: config.id,
-            to: peer.id,
-            term: *term,
-            body,
-        });
+        let body = Body::Append { prev_index, prev_term, commit, entries };
+        messages.push(Message { from: config.id, to: peer.id, term: *term, body });
         true
     }
 
@@ -196,10 +160,7 @@ impl Raft {
         }
         mark::sometimes!("snapshot needed");
         let meta = self.log.snapshot().clone();
-        assert!(
-            meta.index >= self.log.base_index(),
-            "what the log dropped is in the snapshot"
-        );
+        assert!(meta.index >= self.log.base_index(), "what the log dropped is in the snapshot");
         peer.await_snapshot(meta.index);
         let to = peer.id;
         self.send(to, Body::Snapshot { meta });
@@ -207,28 +168,12 @@ impl Raft {
 
     /// To every follower, with what it is known to have of the committed, and the newest read round.
     pub(crate) fn send_heartbeats(&mut self) {
-        let Raft {
-            peers,
-            log,
-            messages,
-            config,
-            term,
-            reads,
-            ..
-        } = self;
+        let Raft { peers, log, messages, config, term, reads, .. } = self;
         for peer in peers.iter_mut().filter(|p| p.id != config.id) {
             let commit = log.commit().min(peer.match_index);
             peer.told(commit);
-            let body = Body::Heartbeat {
-                commit,
-                round: reads.round(),
-            };
-            messages.push(Message {
-                from: config.id,
-                to: peer.id,
-                term: *term,
-                body,
-            });
+            let body = Body::Heartbeat { commit, round: reads.round() };
+            messages.push(Message { from: config.id, to: peer.id, term: *term, body });
         }
     }
 
@@ -254,10 +199,7 @@ impl Raft {
         commit: Index,
         entries: Vec<Entry>,
     ) {
-        assert!(
-            self.role == Role::Follower,
-            "a leader only appends to its log"
-        );
+        assert!(self.role == Role::Follower, "a leader only appends to its log");
         let (mut prev_index, mut prev_term, mut entries) = (prev_index, prev_term, entries);
         let committed = self.log.commit();
         if prev_index < committed {
@@ -267,20 +209,12 @@ impl Raft {
             if entries.is_empty() {
                 return self.send_after_persist(from, Body::AppendAccepted { index: committed });
             }
-            (prev_index, prev_term) = (
-                committed,
-                self.log
-                    .term(committed)
-                    .expect("the log goes back to its commit index"),
-            );
+            (prev_index, prev_term) =
+                (committed, self.log.term(committed).expect("the log goes back to its commit index"));
         }
         if self.log.term(prev_index) != Some(prev_term) {
             let (hint_index, hint_term) = self.log.last_at_most(prev_index, prev_term);
-            let body = Body::AppendRejected {
-                rejected: prev_index,
-                hint_index,
-                hint_term,
-            };
+            let body = Body::AppendRejected { rejected: prev_index, hint_index, hint_term };
             return self.send_after_persist(from, body);
         }
         let index = prev_index + entries.len() as u64;
@@ -309,13 +243,7 @@ impl Raft {
         }
     }
 
-    pub(crate) fn step_append_rejected(
-        &mut self,
-        from: NodeId,
-        rejected: Index,
-        hint_index: Index,
-        hint_term: Term,
-    ) {
+    pub(crate) fn step_append_rejected(&mut self, from: NodeId, rejected: Index, hint_index: Index, hint_term: Term) {
         if self.role != Role::Leader {
             return;
         }
@@ -341,12 +269,7 @@ impl Raft {
                 self.log.install(meta);
             }
         }
-        self.send_after_persist(
-            from,
-            Body::AppendAccepted {
-                index: self.log.commit(),
-            },
-        );
+        self.send_after_persist(from, Body::AppendAccepted { index: self.log.commit() });
     }
 
     /// Messages to `to` were lost: what is on its way has to be asked for again.

@@ -227,13 +227,8 @@ impl Restored {
     pub fn drop_superseded_log(&mut self) -> bool {
         let at = self.snapshot.index;
         let superseded = self.entries.first().is_some_and(|first| {
-            let agrees = |offset| {
-                self.entries
-                    .get(offset as usize)
-                    .is_some_and(|e| e.term == self.snapshot.term)
-            };
-            at.checked_sub(first.index)
-                .is_some_and(|offset| !agrees(offset))
+            let agrees = |offset| self.entries.get(offset as usize).is_some_and(|e| e.term == self.snapshot.term);
+            at.checked_sub(first.index).is_some_and(|offset| !agrees(offset))
         });
         if superseded {
             self.entries.clear();

@@ -17,9 +17,7 @@
 
 use bytes::Bytes;
 use expect_test::{Expect, expect};
-use raft::{
-    Body, Config, Entry, HardState, Message, NodeId, Raft, Ready, Restored, Role, SnapshotMeta,
-};
+use raft::{Body, Config, Entry, HardState, Message, NodeId, Raft, Ready, Restored, Role, SnapshotMeta};
 
 struct Net {
     members: Vec<Member>,
@@ -48,12 +46,7 @@ fn check(members: u64, script: &str, expected: Expect) {
         writes: Vec::new(),
         applied: 0,
     };
-    let mut net = Net {
-        members: ids.iter().map(member).collect(),
-        under_way: Vec::new(),
-        cut: 0,
-        log: String::new(),
-    };
+    let mut net = Net { members: ids.iter().map(member).collect(), under_way: Vec::new(), cut: 0, log: String::new() };
     for word in script.split_whitespace() {
         net.log.push_str(&format!("{word}\n"));
         net.perform(word);
@@ -73,10 +66,7 @@ impl Net {
         let number = || rest.parse().expect("a number follows");
         match word.as_bytes()[1] {
             b'!' => {
-                while !matches!(
-                    self.raft(id).role(),
-                    Role::PreCandidate | Role::Candidate | Role::Leader
-                ) {
+                while !matches!(self.raft(id).role(), Role::PreCandidate | Role::Candidate | Role::Leader) {
                     self.raft(id).tick(0);
                 }
             }
@@ -87,10 +77,7 @@ impl Net {
             b'|' => self.cut ^= 1 << id,
             b'w' => self.write(id),
             b'+' => {
-                if let Err(error) = self
-                    .raft(id)
-                    .propose(Bytes::copy_from_slice(rest.as_bytes()))
-                {
+                if let Err(error) = self.raft(id).propose(Bytes::copy_from_slice(rest.as_bytes())) {
                     self.say(id, &error.to_string());
                 }
             }
@@ -134,9 +121,7 @@ impl Net {
 
     fn deliver(&mut self, from: NodeId, to: NodeId) {
         let is_it = |m: &Message| (m.from, m.to) == (from, to);
-        let (now, later) = std::mem::take(&mut self.under_way)
-            .into_iter()
-            .partition(is_it);
+        let (now, later) = std::mem::take(&mut self.under_way).into_iter().partition(is_it);
         self.under_way = later;
         for message in now {
             self.raft(to).step(message);
@@ -190,11 +175,7 @@ impl Net {
         let member = &mut self.members[id as usize - 1];
         let index = member.applied;
         let term = member.raft.entry_term(index).expect("it is in the log");
-        member.snapshot = SnapshotMeta {
-            index,
-            term,
-            voters: member.raft.voters().to_vec(),
-        };
+        member.snapshot = SnapshotMeta { index, term, voters: member.raft.voters().to_vec() };
         member.entries.retain(|e| e.index > index);
         member.raft.compact(member.snapshot.clone(), 0);
     }
@@ -206,32 +187,14 @@ impl Net {
             }
             if let Some(snapshot) = &ready.snapshot {
                 self.members[id as usize - 1].applied = snapshot.index;
-                self.say(
-                    id,
-                    &format!("installs {}@{}", snapshot.index, snapshot.term),
-                );
+                self.say(id, &format!("installs {}@{}", snapshot.index, snapshot.term));
             }
             if let Some(first) = ready.entries.first() {
-                let terms: Vec<_> = ready
-                    .entries
-                    .iter()
-                    .map(|e| format!("{}{}", e.term, text(&e.data)))
-                    .collect();
-                self.say(
-                    id,
-                    &format!("writes from {} {}", first.index, terms.join(" ")),
-                );
+                let terms: Vec<_> = ready.entries.iter().map(|e| format!("{}{}", e.term, text(&e.data))).collect();
+                self.say(id, &format!("writes from {} {}", first.index, terms.join(" ")));
             }
             for entry in &ready.committed {
-                self.say(
-                    id,
-                    &format!(
-                        "applies {}@{}{}",
-                        entry.index,
-                        entry.term,
-                        text(&entry.data)
-                    ),
-                );
+                self.say(id, &format!("applies {}@{}{}", entry.index, entry.term, text(&entry.data)));
                 self.members[id as usize - 1].applied = entry.index;
             }
             for read in &ready.read_states {
@@ -240,10 +203,7 @@ impl Net {
             for message in &ready.messages {
                 self.log.push_str(&format!("  {}\n", told(message)));
             }
-            ready
-                .messages
-                .iter()
-                .for_each(|message| self.post(message.clone()));
+            ready.messages.iter().for_each(|message| self.post(message.clone()));
             let member = &mut self.members[id as usize - 1];
             let applied = member.applied;
             member.raft.applied(applied);
@@ -255,58 +215,26 @@ impl Net {
 }
 
 fn text(data: &Bytes) -> String {
-    if data.is_empty() {
-        String::new()
-    } else {
-        format!(":{}", String::from_utf8_lossy(data))
-    }
+    if data.is_empty() { String::new() } else { format!(":{}", String::from_utf8_lossy(data)) }
 }
 
 fn told(message: &Message) -> String {
-    let Message {
-        from,
-        to,
-        term,
-        body,
-    } = message;
+    let Message { from, to, term, body } = message;
     let said = match body {
-        Body::PreVote {
-            last_index,
-            last_term,
-        } => format!("pre-vote? log {last_index}@{last_term}"),
+        Body::PreVote { last_index, last_term } => format!("pre-vote? log {last_index}@{last_term}"),
         Body::PreVoteReply { granted } => format!("pre-vote {granted}"),
-        Body::Vote {
-            last_index,
-            last_term,
-            transfer,
-        } => {
-            format!(
-                "vote? log {last_index}@{last_term}{}",
-                if *transfer { " by wish" } else { "" }
-            )
+        Body::Vote { last_index, last_term, transfer } => {
+            format!("vote? log {last_index}@{last_term}{}", if *transfer { " by wish" } else { "" })
         }
         Body::VoteReply { granted } => format!("vote {granted}"),
-        Body::Append {
-            prev_index,
-            prev_term,
-            commit,
-            entries,
-        } => {
-            let entries: Vec<_> = entries
-                .iter()
-                .map(|e| format!("{}{}", e.term, text(&e.data)))
-                .collect();
-            format!(
-                "append after {prev_index}@{prev_term} [{}] commit {commit}",
-                entries.join(" ")
-            )
+        Body::Append { prev_index, prev_term, commit, entries } => {
+            let entries: Vec<_> = entries.iter().map(|e| format!("{}{}", e.term, text(&e.data))).collect();
+            format!("append after {prev_index}@{prev_term} [{}] commit {commit}", entries.join(" "))
         }
         Body::AppendAccepted { index } => format!("accepted {index}"),
-        Body::AppendRejected {
-            rejected,
-            hint_index,
-            hint_term,
-        } => format!("rejected {rejected}, try {hint_index}@{hint_term}"),
+        Body::AppendRejected { rejected, hint_index, hint_term } => {
+            format!("rejected {rejected}, try {hint_index}@{hint_term}")
+        }
         Body::Heartbeat { commit, round } => format!("heartbeat commit {commit} round {round}"),
         Body::HeartbeatReply { round } => format!("heartbeat reply round {round}"),
         Body::Commit { commit } => format!("commit {commit}"),

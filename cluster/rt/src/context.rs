@@ -47,15 +47,7 @@ impl NodeContext {
         disk: Arc<SimDisk>,
         node: NodeHandle,
     ) -> Arc<NodeContext> {
-        Arc::new(NodeContext {
-            name,
-            host,
-            process,
-            world,
-            disk,
-            node,
-            streams: Mutex::default(),
-        })
+        Arc::new(NodeContext { name, host, process, world, disk, node, streams: Mutex::default() })
     }
 
     /// The stream `name` of this process, each time another.
@@ -66,13 +58,8 @@ impl NodeContext {
             None => streams.entry(name.to_owned()).or_default(),
         };
         *count += 1;
-        let parts: [&[u8]; 5] = [
-            b"process",
-            self.name.as_bytes(),
-            &self.process.to_le_bytes(),
-            name.as_bytes(),
-            &count.to_le_bytes(),
-        ];
+        let parts: [&[u8]; 5] =
+            [b"process", self.name.as_bytes(), &self.process.to_le_bytes(), name.as_bytes(), &count.to_le_bytes()];
         Random::from_seed(seed_of(self.world.seed(), &parts))
     }
 }
@@ -115,10 +102,7 @@ pub(crate) struct InContext<F> {
 
 impl<F> InContext<F> {
     pub(crate) fn new(node: Arc<NodeContext>, future: F) -> Self {
-        InContext {
-            node: Some(node),
-            future: Some(Box::pin(future)),
-        }
+        InContext { node: Some(node), future: Some(Box::pin(future)) }
     }
 }
 
@@ -128,11 +112,7 @@ impl<F: Future> Future for InContext<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
         let _entered = Entered::new(&mut this.node);
-        this.future
-            .as_mut()
-            .expect("only a drop takes it")
-            .as_mut()
-            .poll(cx)
+        this.future.as_mut().expect("only a drop takes it").as_mut().poll(cx)
     }
 }
 

@@ -129,16 +129,8 @@ mod tests {
     #[test]
     fn streams_are_the_same_everywhere() {
         let mut random = Random::from_seed(7);
-        let drawn = [
-            random.next_u64(),
-            random.below(10),
-            random.range(5..7),
-            random.next_u64(),
-        ];
-        assert_eq!(
-            drawn,
-            [1_021_219_803_524_665_661, 1, 6, 7_880_630_202_246_103_356]
-        );
+        let drawn = [random.next_u64(), random.below(10), random.range(5..7), random.next_u64()];
+        assert_eq!(drawn, [1_021_219_803_524_665_661, 1, 6, 7_880_630_202_246_103_356]);
     }
 
     #[test]
@@ -177,12 +169,8 @@ mod tests {
     #[cfg(madsim)]
     #[test]
     fn names_and_seeds_give_streams_of_their_own() {
-        let seeds = [
-            seed_of(1, &[b"ab", b"c"]),
-            seed_of(1, &[b"a", b"bc"]),
-            seed_of(1, &[b"abc"]),
-            seed_of(2, &[b"abc"]),
-        ];
+        let seeds =
+            [seed_of(1, &[b"ab", b"c"]), seed_of(1, &[b"a", b"bc"]), seed_of(1, &[b"abc"]), seed_of(2, &[b"abc"])];
         let distinct: std::collections::BTreeSet<_> = seeds.iter().collect();
         assert_eq!(distinct.len(), seeds.len());
     }

@@ -80,13 +80,9 @@ impl<T> Future for JoinHandle<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Join::Real(handle) => Pin::new(handle).poll(cx).map_err(|error| JoinError {
-                panicked: error.is_panic(),
-            }),
+            Join::Real(handle) => Pin::new(handle).poll(cx).map_err(|error| JoinError { panicked: error.is_panic() }),
             #[cfg(madsim)]
-            Join::Sim(handle) => Pin::new(handle)
-                .poll(cx)
-                .map_err(|_| JoinError { panicked: false }),
+            Join::Sim(handle) => Pin::new(handle).poll(cx).map_err(|_| JoinError { panicked: false }),
             #[cfg(madsim)]
             Join::Gone => Poll::Ready(Err(JoinError { panicked: false })),
         }
@@ -95,9 +91,7 @@ impl<T> Future for JoinHandle<T> {
 
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle")
-            .field("finished", &self.is_finished())
-            .finish()
+        f.debug_struct("JoinHandle").field("finished", &self.is_finished()).finish()
     }
 }
 
@@ -152,11 +146,7 @@ impl JoinError {
 
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.panicked {
-            "the task panicked"
-        } else {
-            "the task was aborted"
-        })
+        f.write_str(if self.panicked { "the task panicked" } else { "the task was aborted" })
     }
 }
 
@@ -195,10 +185,7 @@ where
 /// Panics in a simulation, and if the system refuses the threads.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     #[cfg(madsim)]
-    assert!(
-        crate::context::current().is_none(),
-        "block_on is for real machines"
-    );
+    assert!(crate::context::current().is_none(), "block_on is for real machines");
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -214,10 +201,7 @@ pub async fn shutdown_signal() {
         return std::future::pending().await;
     }
     use tokio::signal::unix::{SignalKind, signal};
-    match (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) {
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
             tokio::select! {
                 biased;

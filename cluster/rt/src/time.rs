@@ -28,9 +28,7 @@ impl Instant {
         if let Some(ns) = crate::context::with(|node| node.world.monotonic_ns(node.host)) {
             return Instant { ns };
         }
-        Instant {
-            ns: nanoseconds(origin().elapsed()),
-        }
+        Instant { ns: nanoseconds(origin().elapsed()) }
     }
 
     /// How long ago this was; zero if it is yet to come.
@@ -44,9 +42,7 @@ impl Add<Duration> for Instant {
 
     /// Saturates at the end of time.
     fn add(self, duration: Duration) -> Instant {
-        Instant {
-            ns: self.ns.saturating_add(nanoseconds(duration)),
-        }
+        Instant { ns: self.ns.saturating_add(nanoseconds(duration)) }
     }
 }
 
@@ -92,15 +88,9 @@ pub fn sleep(duration: Duration) -> Sleep {
 pub fn sleep_until(deadline: Instant) -> Sleep {
     #[cfg(madsim)]
     if let Some(timer) = crate::context::with(|node| node.world.timer(node.host, deadline.ns)) {
-        return Sleep {
-            deadline,
-            timer: Timer::Sim(timer),
-        };
+        return Sleep { deadline, timer: Timer::Sim(timer) };
     }
-    Sleep {
-        deadline,
-        timer: Timer::Real(None),
-    }
+    Sleep { deadline, timer: Timer::Real(None) }
 }
 
 /// What [`sleep`] and [`sleep_until`] return. Dropping it costs nothing later.
@@ -132,10 +122,9 @@ impl Future for Sleep {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = self.deadline;
         match &mut self.timer {
-            Timer::Real(sleep) => sleep
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline - Instant::now())))
-                .as_mut()
-                .poll(cx),
+            Timer::Real(sleep) => {
+                sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline - Instant::now()))).as_mut().poll(cx)
+            }
             #[cfg(madsim)]
             Timer::Sim(timer) => timer.poll(cx),
         }

@@ -1,9 +1,6 @@
 //! Each host's clocks: rate, freezing, continuity, wall clock apart from monotonic; and what sleeps by them.
 #![cfg(madsim)]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says what went wrong by failing where it stands"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing where it stands")]
 
 mod common;
 
@@ -37,18 +34,10 @@ fn sleeps_end_when_their_own_clock_says_so() {
                 start.elapsed()
             });
             let (local, truly) = scene.time(sleeping).await;
-            assert!(
-                local >= s(10) && local < s(10) + Duration::from_micros(10),
-                "{local:?}"
-            );
+            assert!(local >= s(10) && local < s(10) + Duration::from_micros(10), "{local:?}");
             assert!(truly.abs_diff(expected) < ms(1), "{rate}: {truly:?}");
-            let (_, other) = scene
-                .time(scene.on(scene.a, async move { sleep(s(10)).await }))
-                .await;
-            assert!(
-                about(other, s(10)),
-                "another host's clock is its own: {other:?}"
-            );
+            let (_, other) = scene.time(scene.on(scene.a, async move { sleep(s(10)).await })).await;
+            assert!(about(other, s(10)), "another host's clock is its own: {other:?}");
         }
     });
 }
@@ -58,17 +47,10 @@ fn sleeps_are_as_short_as_asked() {
     check(|scene| async move {
         for ns in [1, 1_000, 123_456] {
             let duration = Duration::from_nanos(ns);
-            let (_, took) = scene
-                .time(scene.on(scene.a, async move { sleep(duration).await }))
-                .await;
-            assert!(
-                took >= duration && took < duration + Duration::from_micros(2),
-                "{took:?}"
-            );
+            let (_, took) = scene.time(scene.on(scene.a, async move { sleep(duration).await })).await;
+            assert!(took >= duration && took < duration + Duration::from_micros(2), "{took:?}");
         }
-        let (_, took) = scene
-            .time(scene.on(scene.a, async move { sleep(Duration::ZERO).await }))
-            .await;
+        let (_, took) = scene.time(scene.on(scene.a, async move { sleep(Duration::ZERO).await })).await;
         assert!(took < Duration::from_micros(1), "{took:?}");
     });
 }
@@ -76,34 +58,22 @@ fn sleeps_are_as_short_as_asked() {
 #[test]
 fn a_change_of_rate_reaches_sleeps_under_way() {
     check(|scene| async move {
-        let sleeping = scene
-            .world
-            .spawn_on(scene.b, "sleep", async { sleep(s(10)).await });
+        let sleeping = scene.world.spawn_on(scene.b, "sleep", async { sleep(s(10)).await });
         scene.sleep(s(4)).await;
         scene.world.set_rate(scene.b, 3000);
         let (_, rest) = scene.time(sleeping).await;
-        assert!(
-            about(rest, s(2)),
-            "six seconds at threefold speed: {rest:?}"
-        );
+        assert!(about(rest, s(2)), "six seconds at threefold speed: {rest:?}");
     });
 }
 
 #[test]
 fn a_frozen_clock_holds_its_sleeps_until_it_thaws() {
     check(|scene| async move {
-        let sleeping = scene
-            .world
-            .spawn_on(scene.b, "sleep", async { sleep(s(10)).await });
+        let sleeping = scene.world.spawn_on(scene.b, "sleep", async { sleep(s(10)).await });
         scene.sleep(s(4)).await;
         scene.world.set_rate(scene.b, 0);
-        let (frozen, wall) = (
-            now_on(&scene, scene.b).await,
-            wall_on(&scene, scene.b).await,
-        );
-        let asleep_in_ice = scene
-            .world
-            .spawn_on(scene.b, "sleep", async { sleep(s(1)).await });
+        let (frozen, wall) = (now_on(&scene, scene.b).await, wall_on(&scene, scene.b).await);
+        let asleep_in_ice = scene.world.spawn_on(scene.b, "sleep", async { sleep(s(1)).await });
         scene.sleep(s(1000)).await;
         assert!(!sleeping.is_finished() && !asleep_in_ice.is_finished());
         assert_eq!(now_on(&scene, scene.b).await, frozen);
@@ -127,10 +97,7 @@ fn clocks_are_continuous_and_never_go_back() {
             let now = now_on(&scene, scene.b).await;
             let passed = (now - last).as_nanos() as u64;
             let expected = wait * rate / 1000;
-            assert!(
-                passed >= expected && passed < expected + 20_000,
-                "{passed} {expected}"
-            );
+            assert!(passed >= expected && passed < expected + 20_000, "{passed} {expected}");
             rate = random.below(4) * 700;
             scene.world.set_rate(scene.b, rate as u32);
             last = now;
@@ -152,15 +119,9 @@ fn the_wall_clock_steps_apart_from_the_monotonic_one() {
         let behind = wall_on(&scene, scene.b).await - right;
         assert!((behind + 3_599_000_000_000).abs() < 1_000_000, "{behind}");
         let (slept, rest) = scene.time(sleeping).await;
-        assert!(
-            about(slept.unwrap(), s(10)) && about(rest, s(9)),
-            "timers do not notice"
-        );
+        assert!(about(slept.unwrap(), s(10)) && about(rest, s(9)), "timers do not notice");
         scene.world.set_wall_offset(scene.b, 0);
-        let (a, b) = (
-            wall_on(&scene, scene.a).await,
-            wall_on(&scene, scene.b).await,
-        );
+        let (a, b) = (wall_on(&scene, scene.a).await, wall_on(&scene, scene.b).await);
         assert!(a.abs_diff(b) < 1_000_000, "offsets replace each other");
     });
 }
@@ -172,10 +133,7 @@ fn both_clocks_drift_together() {
         let before = scene.world.clock(scene.b);
         scene.sleep(s(1000)).await;
         let after = scene.world.clock(scene.b);
-        let (mono, wall) = (
-            after.monotonic_ns - before.monotonic_ns,
-            (after.wall_ns - before.wall_ns) as u64,
-        );
+        let (mono, wall) = (after.monotonic_ns - before.monotonic_ns, (after.wall_ns - before.wall_ns) as u64);
         assert_eq!(mono, wall);
         assert!(mono.abs_diff(1_050_000_000_000) < 1_000_000, "{mono}");
         assert_eq!((after.rate_permille, after.wall_offset_ns), (1050, 0));
@@ -219,12 +177,7 @@ fn timeouts_follow_the_clock_and_the_future_wins_a_tie() {
         let waiting = scene.on(scene.b, timeout(s(1), std::future::pending::<()>()));
         let (result, took) = scene.time(waiting).await;
         assert!(result == Err(Elapsed) && about(took, s(2)), "{took:?}");
-        assert_eq!(
-            scene
-                .on(scene.b, timeout(Duration::ZERO, async { 1 }))
-                .await,
-            Ok(1)
-        );
+        assert_eq!(scene.on(scene.b, timeout(Duration::ZERO, async { 1 })).await, Ok(1));
     });
 }
 
@@ -234,9 +187,7 @@ fn true_time_is_the_harnesss() {
         scene.world.set_rate(scene.a, 0);
         let world = scene.world.clone();
         let start = world.now_ns();
-        scene
-            .on(scene.a, async move { world.sleep_ns(1_500_000).await })
-            .await;
+        scene.on(scene.a, async move { world.sleep_ns(1_500_000).await }).await;
         assert!((1_500_000..1_510_000).contains(&(scene.world.now_ns() - start)));
         let (_, took) = scene.time(sleep(s(1))).await;
         assert!(about(took, s(1)), "the harness sleeps by a true clock");
@@ -268,9 +219,7 @@ fn a_sleep_that_is_polled_by_another_task_wakes_that_one() {
             let mut sleep = Box::pin(sleep(s(1)));
             let first = std::future::poll_fn(|cx| std::task::Poll::Ready(sleep.as_mut().poll(cx)));
             assert!(first.await.is_pending());
-            rt::task::spawn("other", timeout(s(5), sleep))
-                .await
-                .unwrap()
+            rt::task::spawn("other", timeout(s(5), sleep)).await.unwrap()
         });
         assert_eq!(done.await, Ok(()));
     });

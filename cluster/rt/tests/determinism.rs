@@ -1,10 +1,7 @@
 //! The same seeds give the same run; another executor seed gives another interleaving; and whatever happens to a
 //! connection, bytes are conserved and nothing leaks.
 #![cfg(madsim)]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says what went wrong by failing where it stands"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing where it stands")]
 
 mod common;
 
@@ -80,19 +77,8 @@ type Log = Arc<Mutex<String>>;
 
 /// Random faults under an echo; returns what the clients saw, and the digest of the network's events.
 fn chaos(seed: u64, executor_seed: u64) -> (String, u64) {
-    let link = LinkConfig {
-        delay: ms(1),
-        jitter: ms(9),
-        loss_permille: 20,
-        bytes_per_second: 2_000_000,
-        window: 2000,
-    };
-    let config = Config {
-        seed,
-        executor_seed,
-        link,
-        ..config()
-    };
+    let link = LinkConfig { delay: ms(1), jitter: ms(9), loss_permille: 20, bytes_per_second: 2_000_000, window: 2000 };
+    let config = Config { seed, executor_seed, link, ..config() };
     with_two(config, |scene| async move {
         let log = Log::default();
         let clients = log.clone();
@@ -112,11 +98,7 @@ fn chaos(seed: u64, executor_seed: u64) -> (String, u64) {
         scene.world.kill(scene.a);
         scene.world.kill(scene.b);
         scene.sleep(s(2000)).await;
-        assert_eq!(
-            scene.world.stats().network.live_connections,
-            0,
-            "connections leak"
-        );
+        assert_eq!(scene.world.stats().network.live_connections, 0, "connections leak");
         assert_eq!(scene.world.panics(), [], "bytes are not conserved");
         let mut log = log.lock().unwrap().clone();
         let _ = writeln!(log, "{:?} {}", scene.world.stats(), scene.world.now_ns());
@@ -183,17 +165,11 @@ fn another_process_gives_the_same_run() {
     }
     let run = || {
         let output = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "another_process_gives_the_same_run",
-                "--exact",
-                "--nocapture",
-            ])
+            .args(["another_process_gives_the_same_run", "--exact", "--nocapture"])
             .env(CHILD, "1")
             .output();
         let text = String::from_utf8(output.unwrap().stdout).unwrap();
-        text.lines()
-            .find(|line| line.contains("Stats"))
-            .map(str::to_owned)
+        text.lines().find(|line| line.contains("Stats")).map(str::to_owned)
     };
     let first = run();
     assert_eq!(first, run());
@@ -202,10 +178,7 @@ fn another_process_gives_the_same_run() {
 
 /// In which order five tasks that are ready at once run.
 fn order(executor_seed: u64) -> String {
-    let config = Config {
-        executor_seed,
-        ..config()
-    };
+    let config = Config { executor_seed, ..config() };
     with_two(config, |scene| async move {
         scene
             .on(scene.a, async {
@@ -243,10 +216,7 @@ fn executor_seeds_explore_interleavings() {
 fn each_link_draws_from_a_stream_of_its_own() {
     /// When single bytes from `a` to `b` arrive, with or without traffic on other links.
     fn arrivals(noise: bool) -> Vec<u64> {
-        let link = LinkConfig {
-            jitter: ms(9),
-            ..common::lan()
-        };
+        let link = LinkConfig { jitter: ms(9), ..common::lan() };
         with_two(Config { link, ..config() }, move |scene| async move {
             let (mut client, mut server) = scene.pair().await;
             if noise {
@@ -277,10 +247,6 @@ fn each_link_draws_from_a_stream_of_its_own() {
         .unwrap()
     }
     let (alone, beside_noise) = (arrivals(false), arrivals(true));
-    let same = alone
-        .iter()
-        .zip(&beside_noise)
-        .filter(|(a, b)| a.abs_diff(**b) <= 1)
-        .count();
+    let same = alone.iter().zip(&beside_noise).filter(|(a, b)| a.abs_diff(**b) <= 1).count();
     assert_eq!(same, 20, "{alone:?} {beside_noise:?}");
 }

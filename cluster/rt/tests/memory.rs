@@ -1,9 +1,6 @@
 //! Thousands of trials run in one process: a simulation must leave no memory behind.
 #![cfg(madsim)]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says what went wrong by failing where it stands"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing where it stands")]
 
 mod common;
 

@@ -1,10 +1,7 @@
 //! The simulated network: one check per sentence that it keeps of Linux TCP, and for each sentence the lies that break
 //! it. A check passes on the honest network and fails under each of its lies.
 #![cfg(madsim)]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says what went wrong by failing where it stands"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing where it stands")]
 
 mod common;
 
@@ -98,9 +95,7 @@ fn each_lie_is_noticed() {
     let mut trusted: Vec<&str> = Lies::EACH.iter().map(|(name, _)| *name).collect();
     for (sentence, check, name, lie) in TABLE {
         let result = run(*check, *lie);
-        let Err(noticed) = result else {
-            panic!("{sentence} does not notice that {name}")
-        };
+        let Err(noticed) = result else { panic!("{sentence} does not notice that {name}") };
         println!("{name}: {sentence}: {noticed}");
         trusted.retain(|lie| lie != name);
     }
@@ -112,9 +107,7 @@ mod checks {
 
     pub async fn connecting_to_a_dead_host_is_silence(scene: Scene) {
         scene.world.power_off(scene.b);
-        let patient = scene
-            .on(scene.a, timeout(s(3), TcpStream::connect(B)))
-            .await;
+        let patient = scene.on(scene.a, timeout(s(3), TcpStream::connect(B))).await;
         assert!(patient.is_err(), "{:?}", patient.map(drop_stream));
     }
 
@@ -122,26 +115,16 @@ mod checks {
         let _listener = scene.listen().await;
         for (from, to) in [(scene.a, scene.b), (scene.b, scene.a)] {
             scene.world.cut(from, to);
-            assert!(
-                scene
-                    .on(scene.a, timeout(s(2), TcpStream::connect(B)))
-                    .await
-                    .is_err()
-            );
+            assert!(scene.on(scene.a, timeout(s(2), TcpStream::connect(B))).await.is_err());
             scene.world.heal(from, to);
         }
         scene.world.cut(scene.a, scene.b);
-        let connecting = scene
-            .world
-            .spawn_on(scene.a, "connect", TcpStream::connect(B));
+        let connecting = scene.world.spawn_on(scene.a, "connect", TcpStream::connect(B));
         scene.sleep(s(2)).await;
         scene.world.heal(scene.a, scene.b);
         let (connected, took) = scene.time(connecting).await;
         connected.unwrap().unwrap();
-        assert!(
-            about(took, ms(1020)),
-            "asked again 1 s and 3 s after the first time: {took:?}"
-        );
+        assert!(about(took, ms(1020)), "asked again 1 s and 3 s after the first time: {took:?}");
     }
 
     pub async fn connecting_without_a_listener_is_refused_after_one_round_trip(scene: Scene) {
@@ -167,10 +150,7 @@ mod checks {
     }
 
     pub async fn nothing_crosses_a_link_at_once(scene: Scene) {
-        let instant = LinkConfig {
-            delay: Duration::ZERO,
-            ..lan()
-        };
+        let instant = LinkConfig { delay: Duration::ZERO, ..lan() };
         scene.world.set_link(scene.a, scene.b, instant);
         let (mut client, mut server) = scene.pair().await;
         let reading = scene.world.spawn_on(scene.b, "read", async move {
@@ -186,13 +166,7 @@ mod checks {
     }
 
     pub async fn bytes_keep_their_order(scene: Scene) {
-        let rough = LinkConfig {
-            delay: ms(1),
-            jitter: ms(20),
-            loss_permille: 100,
-            window: 3000,
-            ..lan()
-        };
+        let rough = LinkConfig { delay: ms(1), jitter: ms(20), loss_permille: 100, window: 3000, ..lan() };
         scene.world.set_link(scene.a, scene.b, rough);
         let (mut client, mut server) = scene.pair().await;
         let data: Vec<u8> = (0..100_000_u32).map(|i| (i * 7 % 251) as u8).collect();
@@ -210,35 +184,18 @@ mod checks {
 
     pub async fn delay_belongs_to_the_directed_link(scene: Scene) {
         let (mut client, mut server) = scene.pair().await;
-        scene.world.set_link(
-            scene.a,
-            scene.b,
-            LinkConfig {
-                delay: ms(70),
-                ..lan()
-            },
-        );
+        scene.world.set_link(scene.a, scene.b, LinkConfig { delay: ms(70), ..lan() });
         assert_eq!(scene.world.link(scene.a, scene.b).delay, ms(70));
         scene.sleep(s(1)).await;
         client.write_u8(1).await.unwrap();
         let (_, there) = scene.time(server.read_u8()).await;
         server.write_u8(1).await.unwrap();
         let (_, back) = scene.time(client.read_u8()).await;
-        assert!(
-            about(there, ms(70)) && about(back, ms(10)),
-            "{there:?} {back:?}"
-        );
+        assert!(about(there, ms(70)) && about(back, ms(10)), "{there:?} {back:?}");
     }
 
     pub async fn jitter_varies_each_packets_way(scene: Scene) {
-        scene.world.set_link(
-            scene.a,
-            scene.b,
-            LinkConfig {
-                jitter: ms(40),
-                ..lan()
-            },
-        );
+        scene.world.set_link(scene.a, scene.b, LinkConfig { jitter: ms(40), ..lan() });
         let (mut client, mut server) = scene.pair().await;
         let mut times = Vec::new();
         for _ in 0..50 {
@@ -246,19 +203,13 @@ mod checks {
             client.write_u8(1).await.unwrap();
             times.push(scene.time(server.read_u8()).await.1);
         }
-        assert!(
-            times.iter().all(|t| (ms(10)..=ms(51)).contains(t)),
-            "{times:?}"
-        );
+        assert!(times.iter().all(|t| (ms(10)..=ms(51)).contains(t)), "{times:?}");
         times.sort();
         assert!(times[0] < ms(20) && times[49] > ms(40), "{times:?}");
     }
 
     pub async fn rate_is_shared_by_all_streams_of_a_link(scene: Scene) {
-        let slow = LinkConfig {
-            bytes_per_second: 1_000_000,
-            ..lan()
-        };
+        let slow = LinkConfig { bytes_per_second: 1_000_000, ..lan() };
         scene.world.set_link(scene.a, scene.b, slow);
         let pairs = [scene.pair().await, scene.pair().await];
         let start = scene.world.now_ns();
@@ -278,14 +229,7 @@ mod checks {
     }
 
     pub async fn the_window_is_bounded_and_reading_opens_it(scene: Scene) {
-        scene.world.set_link(
-            scene.a,
-            scene.b,
-            LinkConfig {
-                window: 1000,
-                ..lan()
-            },
-        );
+        scene.world.set_link(scene.a, scene.b, LinkConfig { window: 1000, ..lan() });
         let (mut client, mut server) = scene.pair().await;
         let written = Arc::new(AtomicUsize::new(0));
         let count = written.clone();
@@ -296,11 +240,7 @@ mod checks {
             }
         });
         scene.sleep(s(2000)).await;
-        assert_eq!(
-            written.load(Ordering::Relaxed),
-            1000,
-            "a reader that does not read is no failure"
-        );
+        assert_eq!(written.load(Ordering::Relaxed), 1000, "a reader that does not read is no failure");
         server.read_exact(&mut [0; 400]).await.unwrap();
         scene.sleep(ms(9)).await;
         assert_eq!(written.load(Ordering::Relaxed), 1000, "the news travels");
@@ -310,14 +250,7 @@ mod checks {
 
     pub async fn loss_shows_as_delay(scene: Scene) {
         let (mut client, mut server) = scene.pair().await;
-        scene.world.set_link(
-            scene.a,
-            scene.b,
-            LinkConfig {
-                loss_permille: 300,
-                ..lan()
-            },
-        );
+        scene.world.set_link(scene.a, scene.b, LinkConfig { loss_permille: 300, ..lan() });
         let mut times = Vec::new();
         for _ in 0..100 {
             client.write_u8(1).await.unwrap();
@@ -332,14 +265,7 @@ mod checks {
 
     pub async fn loss_far_ahead_of_the_last_packet_costs_one_round_trip(scene: Scene) {
         let (mut client, mut server) = scene.pair().await;
-        scene.world.set_link(
-            scene.a,
-            scene.b,
-            LinkConfig {
-                loss_permille: 20,
-                ..lan()
-            },
-        );
+        scene.world.set_link(scene.a, scene.b, LinkConfig { loss_permille: 20, ..lan() });
         const BYTES: usize = 1_000_000;
         let writing = scene.world.spawn_on(scene.a, "write", async move {
             client.write_all(&vec![7; BYTES]).await.unwrap();
@@ -370,14 +296,7 @@ mod checks {
     }
 
     pub async fn a_partition_is_silence_and_fills_the_window(scene: Scene) {
-        scene.world.set_link(
-            scene.a,
-            scene.b,
-            LinkConfig {
-                window: 1000,
-                ..lan()
-            },
-        );
+        scene.world.set_link(scene.a, scene.b, LinkConfig { window: 1000, ..lan() });
         let (mut client, mut server) = scene.pair().await;
         scene.part();
         let written = Arc::new(AtomicUsize::new(0));
@@ -402,10 +321,7 @@ mod checks {
         client.write_all(&[8; 500]).await.unwrap();
         scene.join();
         let mut bytes = [0; 1500];
-        timeout(s(60), server.read_exact(&mut bytes))
-            .await
-            .unwrap()
-            .unwrap();
+        timeout(s(60), server.read_exact(&mut bytes)).await.unwrap().unwrap();
         assert!(bytes[999] == 7 && bytes[1000] == 8);
         let took = Duration::from_nanos(scene.world.now_ns() - start);
         assert!(about(took, ms(25_410)), "{took:?}");
@@ -420,21 +336,12 @@ mod checks {
         assert_eq!(kind(read.unwrap()), Some(ErrorKind::TimedOut));
         assert!(took.abs_diff(s(924)) < s(1), "{took:?}");
         let tries = scene.world.stats().network.lost - lost;
-        assert!(
-            (14..=18).contains(&tries),
-            "Linux gives up after 15 retries: {tries}"
-        );
+        assert!((14..=18).contains(&tries), "Linux gives up after 15 retries: {tries}");
         assert_eq!(kind(client.write(b"x").await), Some(ErrorKind::BrokenPipe));
-        assert!(
-            timeout(s(5000), server.read_u8()).await.is_err(),
-            "the idle side never learns"
-        );
+        assert!(timeout(s(5000), server.read_u8()).await.is_err(), "the idle side never learns");
         scene.join();
         server.write_u8(1).await.unwrap();
-        assert_eq!(
-            kind(server.read_u8().await),
-            Some(ErrorKind::ConnectionReset)
-        );
+        assert_eq!(kind(server.read_u8().await), Some(ErrorKind::ConnectionReset));
     }
 
     pub async fn connecting_fails_after_the_connect_limit(scene: Scene) {
@@ -453,10 +360,7 @@ mod checks {
         let mut bytes = Vec::new();
         let (_, took) = scene.time(server.read_to_end(&mut bytes)).await;
         assert!(bytes == b"hi" && about(took, ms(10)), "{bytes:?} {took:?}");
-        server
-            .write_all(b"the other way still works")
-            .await
-            .unwrap();
+        server.write_all(b"the other way still works").await.unwrap();
         drop(server);
         bytes.clear();
         client.read_to_end(&mut bytes).await.unwrap();
@@ -475,33 +379,20 @@ mod checks {
         scene.join();
         let (read, took) = scene.time(server.read_u8()).await;
         assert_eq!(kind(read), Some(ErrorKind::UnexpectedEof));
-        assert!(
-            about(took, ms(5_410)),
-            "at the next retransmission: {took:?}"
-        );
+        assert!(about(took, ms(5_410)), "at the next retransmission: {took:?}");
     }
 
     pub async fn a_one_way_cut_loses_acknowledgements(scene: Scene) {
         let (mut client, mut server) = scene.pair().await;
         scene.world.cut(scene.b, scene.a);
         client.write_u8(b'x').await.unwrap();
-        assert_eq!(
-            timeout(s(1), server.read_u8()).await.unwrap().unwrap(),
-            b'x'
-        );
+        assert_eq!(timeout(s(1), server.read_u8()).await.unwrap().unwrap(), b'x');
         client.write_u8(b'y').await.unwrap();
         let (read, took) = scene.time(timeout(s(1), server.read_u8())).await;
         assert_eq!(read.unwrap().unwrap(), b'y');
-        assert!(
-            about(took, ms(10)),
-            "no acknowledgement is needed to go on: {took:?}"
-        );
+        assert!(about(took, ms(10)), "no acknowledgement is needed to go on: {took:?}");
         let (read, took) = scene.time(client.read_u8()).await;
-        assert_eq!(
-            kind(read),
-            Some(ErrorKind::TimedOut),
-            "what arrived was never acknowledged"
-        );
+        assert_eq!(kind(read), Some(ErrorKind::TimedOut), "what arrived was never acknowledged");
         assert!(took.abs_diff(s(924)) < s(1), "{took:?}");
     }
 
@@ -511,10 +402,7 @@ mod checks {
         scene.sleep(ms(50)).await;
         client.write_all(b"x").await.unwrap();
         scene.sleep(ms(50)).await;
-        assert_eq!(
-            kind(client.write(b"x").await),
-            Some(ErrorKind::ConnectionReset)
-        );
+        assert_eq!(kind(client.write(b"x").await), Some(ErrorKind::ConnectionReset));
         assert_eq!(kind(client.write(b"x").await), Some(ErrorKind::BrokenPipe));
         drop(client);
         assert_eq!(scene.world.stats().network.live_connections, 0);
@@ -525,10 +413,7 @@ mod checks {
         client.write_all(b"x").await.unwrap();
         scene.sleep(ms(50)).await;
         drop(server);
-        assert_eq!(
-            kind(client.read_u8().await),
-            Some(ErrorKind::ConnectionReset)
-        );
+        assert_eq!(kind(client.read_u8().await), Some(ErrorKind::ConnectionReset));
     }
 
     /// A connection whose server end a task of `b` holds, silent for ever.
@@ -550,10 +435,7 @@ mod checks {
         let (read, took) = scene.time(timeout(s(5), client.read_u8())).await;
         assert_eq!(kind(read.unwrap()), Some(ErrorKind::UnexpectedEof));
         assert!(about(took, ms(10)), "{took:?}");
-        assert_eq!(
-            kind(scene.connect().await),
-            Some(ErrorKind::ConnectionRefused)
-        );
+        assert_eq!(kind(scene.connect().await), Some(ErrorKind::ConnectionRefused));
     }
 
     pub async fn what_a_killed_process_wrote_still_arrives(scene: Scene) {
@@ -590,17 +472,10 @@ mod checks {
     pub async fn a_host_without_power_says_nothing(scene: Scene) {
         let mut client = served(&scene).await;
         scene.world.power_off(scene.b);
-        assert!(
-            timeout(s(300), client.read_u8()).await.is_err(),
-            "half open"
-        );
+        assert!(timeout(s(300), client.read_u8()).await.is_err(), "half open");
         client.write_u8(1).await.unwrap();
         let read = timeout(s(2000), client.read_u8()).await.unwrap();
-        assert_eq!(
-            kind(read),
-            Some(ErrorKind::TimedOut),
-            "until somebody writes"
-        );
+        assert_eq!(kind(read), Some(ErrorKind::TimedOut), "until somebody writes");
     }
 
     pub async fn what_had_left_before_power_loss_arrives(scene: Scene) {
@@ -637,10 +512,7 @@ mod checks {
     }
 
     pub async fn a_paused_processs_kernel_goes_on(scene: Scene) {
-        let window = LinkConfig {
-            window: 1000,
-            ..lan()
-        };
+        let window = LinkConfig { window: 1000, ..lan() };
         scene.world.set_link(scene.a, scene.b, window);
         let (mut client, server) = scene.pair().await;
         let received = scene.world.spawn_on(scene.b, "read", async move {
@@ -676,41 +548,27 @@ mod checks {
         scene.world.release(scene.a, scene.b);
         let mut bytes = [0; 3];
         let (_, took) = scene.time(server.read_exact(&mut bytes)).await;
-        assert!(
-            &bytes == b"012" && about(took, ms(10)),
-            "{bytes:?} {took:?}"
-        );
+        assert!(&bytes == b"012" && about(took, ms(10)), "{bytes:?} {took:?}");
         server.write_u8(b'3').await.unwrap();
         assert_eq!(client.read_u8().await.unwrap(), b'3');
     }
 
     pub async fn a_held_handshake_waits(scene: Scene) {
         scene.world.hold(scene.b, scene.a);
-        let connecting = scene
-            .world
-            .spawn_on(scene.a, "connect", TcpStream::connect(B));
+        let connecting = scene.world.spawn_on(scene.a, "connect", TcpStream::connect(B));
         scene.sleep(s(5)).await;
         assert!(!connecting.is_finished());
         scene.world.release(scene.b, scene.a);
-        assert_eq!(
-            kind(connecting.await.unwrap()),
-            Some(ErrorKind::ConnectionRefused)
-        );
+        assert_eq!(kind(connecting.await.unwrap()), Some(ErrorKind::ConnectionRefused));
     }
 
     pub async fn looking_up_a_name_takes_time(scene: Scene) {
         for name in ["b:80", "nobody:80"] {
             let (_, took) = scene.time(scene.on(scene.a, lookup_host(name))).await;
-            assert!(
-                (Duration::from_micros(300)..ms(2)).contains(&took),
-                "{took:?}"
-            );
+            assert!((Duration::from_micros(300)..ms(2)).contains(&took), "{took:?}");
         }
         let (_, took) = scene.time(scene.on(scene.a, lookup_host(B))).await;
-        assert!(
-            took < Duration::from_micros(10),
-            "an address needs no resolver: {took:?}"
-        );
+        assert!(took < Duration::from_micros(10), "an address needs no resolver: {took:?}");
     }
 
     pub async fn names_resolve_to_their_hosts(scene: Scene) {
@@ -727,11 +585,9 @@ mod checks {
         let (client, server) = scene.pair().await;
         let (mut from_server, mut to_server) = client.into_split();
         let (mut from_client, mut to_client) = server.into_split();
-        let echo = scene.world.spawn_on(scene.b, "echo", async move {
-            tokio::io::copy(&mut from_client, &mut to_client)
-                .await
-                .unwrap()
-        });
+        let echo = scene
+            .world
+            .spawn_on(scene.b, "echo", async move { tokio::io::copy(&mut from_client, &mut to_client).await.unwrap() });
         to_server.write_all(&[5; 5000]).await.unwrap();
         drop(to_server);
         let mut bytes = Vec::new();
@@ -746,14 +602,8 @@ mod checks {
         scene
             .on(scene.a, async {
                 let first = TcpListener::bind("0.0.0.0:7").await.unwrap();
-                assert_eq!(
-                    kind(TcpListener::bind("10.0.0.1:7").await),
-                    Some(ErrorKind::AddrInUse)
-                );
-                assert_eq!(
-                    kind(TcpListener::bind(B).await),
-                    Some(ErrorKind::AddrNotAvailable)
-                );
+                assert_eq!(kind(TcpListener::bind("10.0.0.1:7").await), Some(ErrorKind::AddrInUse));
+                assert_eq!(kind(TcpListener::bind(B).await), Some(ErrorKind::AddrNotAvailable));
                 drop(first);
                 TcpListener::bind("127.0.0.1:7").await.unwrap();
                 let any = TcpListener::bind("0.0.0.0:0").await.unwrap();
@@ -785,10 +635,7 @@ mod checks {
         scene.sleep(ms(6)).await;
         scene.world.heal(scene.a, scene.b);
         let (_, took) = scene.time(server.read_u8()).await;
-        assert!(
-            about(took, ms(210 - 1)),
-            "sent again 200 ms after it was lost: {took:?}"
-        );
+        assert!(about(took, ms(210 - 1)), "sent again 200 ms after it was lost: {took:?}");
     }
 
     fn drop_stream(result: std::io::Result<TcpStream>) -> Option<ErrorKind> {
@@ -802,11 +649,7 @@ fn a_world_of_many_hosts_names_them_all() {
         for n in 1..=100 {
             common::idle_host(&world, &format!("host{n}"), n);
         }
-        let found = world
-            .spawn("lookup", lookup_host("host77:1"))
-            .await
-            .unwrap()
-            .unwrap();
+        let found = world.spawn("lookup", lookup_host("host77:1")).await.unwrap().unwrap();
         assert_eq!(found[0].to_string(), "10.0.0.77:1");
     })
     .unwrap();

@@ -1,9 +1,6 @@
 //! Processes: started, ended, killed, paused, panicking, without power; tasks and the context that follows them.
 #![cfg(madsim)]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says what went wrong by failing where it stands"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing where it stands")]
 
 mod common;
 
@@ -25,9 +22,7 @@ fn check<Fut: Future<Output = ()> + 'static>(scene: fn(Scene) -> Fut) {
 }
 
 /// A program that counts up every second.
-fn counter(
-    count: &Arc<AtomicU64>,
-) -> impl Fn() -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> + Send + use<> {
+fn counter(count: &Arc<AtomicU64>) -> impl Fn() -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> + Send + use<> {
     let count = count.clone();
     move || {
         let count = count.clone();
@@ -50,10 +45,7 @@ fn a_program_runs_until_it_is_killed_and_again_after_a_restart() {
         scene.world.kill(scene.b);
         assert!(!scene.world.is_running(scene.b));
         let exit = scene.world.wait_exit(scene.b).await;
-        assert_eq!(
-            (exit.host, exit.process, exit.reason),
-            (scene.b, 2, ExitReason::Killed)
-        );
+        assert_eq!((exit.host, exit.process, exit.reason), (scene.b, 2, ExitReason::Killed));
         scene.sleep(s(10)).await;
         assert_eq!(count.load(Ordering::Relaxed), 3);
         scene.world.restart(scene.b);
@@ -105,10 +97,7 @@ fn a_killed_host_returns_at_its_old_address() {
                 scene.world.power_off(scene.b);
                 scene.world.power_on(scene.b);
                 stream.write_u8(1).await.unwrap();
-                assert_eq!(
-                    kind(stream.read_u8().await),
-                    Some(ErrorKind::ConnectionReset)
-                );
+                assert_eq!(kind(stream.read_u8().await), Some(ErrorKind::ConnectionReset));
             }
         }
     });
@@ -136,16 +125,9 @@ fn a_programs_end_is_its_processs_end() {
         let mut stream = scene.connect().await.unwrap();
         let read = stream.read_u8();
         let (read, took) = scene.time(timeout(s(10), read)).await;
-        assert_eq!(
-            kind(read.unwrap()),
-            Some(ErrorKind::UnexpectedEof),
-            "its sockets are closed"
-        );
+        assert_eq!(kind(read.unwrap()), Some(ErrorKind::UnexpectedEof), "its sockets are closed");
         assert!(took > ms(2500) && took < ms(2600), "{took:?}");
-        assert_eq!(
-            scene.world.wait_exit(scene.b).await.reason,
-            ExitReason::Ended
-        );
+        assert_eq!(scene.world.wait_exit(scene.b).await.reason, ExitReason::Ended);
         scene.sleep(s(5)).await;
         assert_eq!(side.load(Ordering::Relaxed), 2, "its other tasks too");
     });
@@ -167,20 +149,10 @@ fn a_panic_in_any_task_ends_its_process_alone() {
             })
         });
         let exit = scene.world.wait_exit(scene.b).await;
-        let ExitReason::Panicked(panicked) = exit.reason else {
-            panic!("{exit:?}")
-        };
-        assert_eq!(
-            (panicked.host.as_str(), panicked.task.as_str()),
-            ("b", "doomed")
-        );
+        let ExitReason::Panicked(panicked) = exit.reason else { panic!("{exit:?}") };
+        assert_eq!((panicked.host.as_str(), panicked.task.as_str()), ("b", "doomed"));
         assert_eq!(panicked.message, "there is nothing");
-        assert!(
-            panicked
-                .location
-                .starts_with("cluster/rt/tests/processes.rs:"),
-            "{panicked}"
-        );
+        assert!(panicked.location.starts_with("cluster/rt/tests/processes.rs:"), "{panicked}");
         assert!(panicked.at_ns.abs_diff(3_000_000_000) < 1_000_000);
         assert_eq!(scene.world.panics(), [panicked]);
         scene.sleep(s(2)).await;
@@ -195,10 +167,7 @@ fn a_panic_in_any_task_ends_its_process_alone() {
 fn a_panic_of_the_harness_ends_the_simulation() {
     let main = with_two(config(), |_| async { panic!("in main {}", 1) });
     let panicked = main.map(|(): ()| ()).unwrap_err();
-    assert_eq!(
-        (panicked.host.as_str(), panicked.message.as_str()),
-        ("harness", "in main 1")
-    );
+    assert_eq!((panicked.host.as_str(), panicked.message.as_str()), ("harness", "in main 1"));
     let task = with_two(config(), |scene| async move {
         scene.world.spawn("helper", async {
             sleep(s(1)).await;
@@ -207,20 +176,14 @@ fn a_panic_of_the_harness_ends_the_simulation() {
         scene.sleep(s(5)).await;
     });
     let panicked = task.unwrap_err();
-    assert_eq!(
-        (panicked.task.as_str(), panicked.message.as_str()),
-        ("helper", "in a helper")
-    );
+    assert_eq!((panicked.task.as_str(), panicked.message.as_str()), ("helper", "in a helper"));
     assert!(panicked.at_ns.abs_diff(1_000_000_000) < 1_000_000);
 }
 
 #[test]
 fn a_world_in_which_nothing_can_happen_any_more_is_an_error() {
     let stuck = with_two(config(), |_| pending::<()>()).unwrap_err();
-    assert!(
-        stuck.message.contains("all tasks will block forever"),
-        "{stuck}"
-    );
+    assert!(stuck.message.contains("all tasks will block forever"), "{stuck}");
 }
 
 #[test]
@@ -253,11 +216,7 @@ fn a_paused_process_stands_still_and_its_clock_goes_on() {
         assert_eq!(count.load(Ordering::Relaxed), 2);
         scene.world.resume(scene.b);
         scene.sleep(ms(1)).await;
-        assert_eq!(
-            count.load(Ordering::Relaxed),
-            3,
-            "the timer expired meanwhile"
-        );
+        assert_eq!(count.load(Ordering::Relaxed), 3, "the timer expired meanwhile");
         scene.sleep(s(2)).await;
         assert_eq!(count.load(Ordering::Relaxed), 5);
     });
@@ -286,13 +245,7 @@ fn a_paused_process_can_be_killed_and_its_successor_is_not_paused() {
         scene.sleep(s(5)).await;
         scene.world.kill(scene.b);
         scene.sleep(s(1)).await;
-        assert_eq!(
-            (
-                count.load(Ordering::Relaxed),
-                dropped.load(Ordering::Relaxed)
-            ),
-            (0, 1)
-        );
+        assert_eq!((count.load(Ordering::Relaxed), dropped.load(Ordering::Relaxed)), (0, 1));
         scene.world.restart(scene.b);
         assert!(!scene.world.is_paused(scene.b));
         scene.sleep(ms(2500)).await;
@@ -311,10 +264,7 @@ fn without_power_nothing_starts() {
         scene.world.restart(scene.b);
         scene.sleep(s(5)).await;
         assert_eq!(count.load(Ordering::Relaxed), 0);
-        assert_eq!(
-            scene.world.wait_exit(scene.b).await.reason,
-            ExitReason::PoweredOff
-        );
+        assert_eq!(scene.world.wait_exit(scene.b).await.reason, ExitReason::PoweredOff);
         let refused = scene.world.spawn_on(scene.b, "never", async {});
         assert!(refused.is_finished() && refused.await.unwrap_err().is_cancelled());
         scene.world.power_on(scene.b);
@@ -354,12 +304,8 @@ fn a_drop_sees_its_own_node() {
         scene.world.kill(scene.b);
         scene.sleep(ms(1)).await;
         let seen = seen.lock().unwrap().clone();
-        let [(a, random_a), (b, random_b)] = seen[..] else {
-            panic!("{seen:?}")
-        };
-        assert!(
-            a.abs_diff(right + HOUR_NS) < 10_000_000 && b.abs_diff(right - HOUR_NS) < 10_000_000
-        );
+        let [(a, random_a), (b, random_b)] = seen[..] else { panic!("{seen:?}") };
+        assert!(a.abs_diff(right + HOUR_NS) < 10_000_000 && b.abs_diff(right - HOUR_NS) < 10_000_000);
         assert!(random_a != random_b && ![random_a, random_b].contains(&look().1));
     });
 }
@@ -368,37 +314,22 @@ fn a_drop_sees_its_own_node() {
 fn a_simulation_inside_of_a_simulation_is_refused() {
     let inner = with_two(config(), |_| async { sim::run(config(), |_| async {}) });
     let panicked = inner.map(|_| ()).unwrap_err();
-    assert!(
-        panicked.message.contains("inside of a simulation"),
-        "{panicked}"
-    );
+    assert!(panicked.message.contains("inside of a simulation"), "{panicked}");
 }
 
 #[test]
 fn streams_belong_to_process_and_name() {
     let draw = |seed, executor_seed| {
-        let config = Config {
-            seed,
-            executor_seed,
-            ..config()
-        };
+        let config = Config { seed, executor_seed, ..config() };
         with_two(config, |scene| async move {
             let mut drawn = Vec::new();
             for host in [scene.a, scene.b] {
                 for name in ["x", "y", "x"] {
-                    drawn.push(
-                        scene
-                            .on(host, async move { random::stream(name).next_u64() })
-                            .await,
-                    );
+                    drawn.push(scene.on(host, async move { random::stream(name).next_u64() }).await);
                 }
             }
             scene.world.restart(scene.b);
-            drawn.push(
-                scene
-                    .on(scene.b, async { random::stream("x").next_u64() })
-                    .await,
-            );
+            drawn.push(scene.on(scene.b, async { random::stream("x").next_u64() }).await);
             drawn
         })
         .unwrap()
@@ -440,11 +371,7 @@ fn tasks_can_be_joined_aborted_and_let_go() {
                     drop(kept);
                 }));
                 sleep(ms(1)).await;
-                assert_eq!(
-                    Arc::strong_count(&token),
-                    2,
-                    "dropping a handle lets the task run"
-                );
+                assert_eq!(Arc::strong_count(&token), 2, "dropping a handle lets the task run");
                 assert_eq!(unblock("work", || 6 * 7).await, 42);
                 assert!(timeout(s(1000), task::shutdown_signal()).await.is_err());
             })
@@ -478,18 +405,13 @@ fn nothing_of_a_dead_process_reaches_its_successor() {
 
 #[test]
 fn profiles_count_polls_and_time_by_name() {
-    let config = Config {
-        profile: true,
-        ..config()
-    };
+    let config = Config { profile: true, ..config() };
     let profile = with_two(config, |scene| async move {
         scene
             .on(scene.a, async {
                 spawn("busy", async {
                     for _ in 0..100 {
-                        std::hint::black_box(
-                            (0..20_000_u64).fold(0, |a, b| a ^ std::hint::black_box(b)),
-                        );
+                        std::hint::black_box((0..20_000_u64).fold(0, |a, b| a ^ std::hint::black_box(b)));
                         yield_now().await;
                     }
                 })
@@ -502,10 +424,7 @@ fn profiles_count_polls_and_time_by_name() {
     let profile = profile.unwrap();
     assert_eq!(profile["busy"].polls, 101);
     if cfg!(target_arch = "x86_64") {
-        assert!(
-            profile["busy"].cpu_ns > profile["test"].cpu_ns,
-            "{profile:?}"
-        );
+        assert!(profile["busy"].cpu_ns > profile["test"].cpu_ns, "{profile:?}");
     }
     assert!(profile.contains_key("timers") && profile.contains_key("network"));
 }
@@ -513,10 +432,7 @@ fn profiles_count_polls_and_time_by_name() {
 #[test]
 fn the_world_says_what_it_did() {
     check(|scene| async move {
-        assert_eq!(
-            (scene.world.name(scene.b), scene.world.seed()),
-            ("b".to_owned(), 1)
-        );
+        assert_eq!((scene.world.name(scene.b), scene.world.seed()), ("b".to_owned(), 1));
         let (mut client, mut server) = scene.pair().await;
         client.write_all(&[0; 100]).await.unwrap();
         server.read_exact(&mut [0; 100]).await.unwrap();

@@ -18,37 +18,24 @@ fn streams_carry_bytes_both_ways() {
             let (mut read, mut write) = stream.into_split();
             tokio::io::copy(&mut read, &mut write).await.unwrap()
         });
-        let mut stream = TcpStream::connect(&format!("localhost:{}", address.port()))
-            .await
-            .unwrap();
+        let mut stream = TcpStream::connect(&format!("localhost:{}", address.port())).await.unwrap();
         stream.set_nodelay(true).unwrap();
         assert_eq!(stream.peer_addr().unwrap(), address);
         stream.write_all(b"there and back").await.unwrap();
         stream.shutdown().await.unwrap();
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await.unwrap();
-        assert_eq!(
-            (bytes.as_slice(), echo.await),
-            (&b"there and back"[..], Ok(14))
-        );
+        assert_eq!((bytes.as_slice(), echo.await), (&b"there and back"[..], Ok(14)));
     });
 }
 
 #[test]
 fn refusals_and_unknown_names_are_errors() {
     block_on(async {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .await
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         let refused = TcpStream::connect(&format!("127.0.0.1:{port}")).await;
         assert_eq!(refused.err().unwrap().kind(), ErrorKind::ConnectionRefused);
-        assert_eq!(
-            lookup_host("127.0.0.1:1").await.unwrap(),
-            ["127.0.0.1:1".parse().unwrap()]
-        );
+        assert_eq!(lookup_host("127.0.0.1:1").await.unwrap(), ["127.0.0.1:1".parse().unwrap()]);
         assert!(TcpStream::connect("not an address").await.is_err());
     });
 }
@@ -80,15 +67,10 @@ fn sleeps_and_timeouts_last_as_long_as_asked() {
 
 #[test]
 fn the_wall_clock_is_the_systems() {
-    let system = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap();
+    let system = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let ours = Timestamp::now().unix_ns;
     assert!(ours.abs_diff(system.as_nanos() as i64) < 1_000_000_000);
-    assert_eq!(
-        Instant::now() - (Instant::now() + Duration::from_secs(9)),
-        Duration::ZERO
-    );
+    assert_eq!(Instant::now() - (Instant::now() + Duration::from_secs(9)), Duration::ZERO);
 }
 
 #[test]
@@ -108,10 +90,7 @@ fn tasks_can_be_joined_and_aborted_and_their_panics_show() {
             drop(told);
         });
         drop(held.abort_on_drop());
-        assert!(
-            dropped.await.is_err(),
-            "aborted when the handle was dropped"
-        );
+        assert!(dropped.await.is_err(), "aborted when the handle was dropped");
         assert_eq!(unblock("work", || 6 * 7).await, 42);
     });
 }

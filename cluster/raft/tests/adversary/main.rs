@@ -73,9 +73,7 @@ fn moves(size: u64) -> impl Strategy<Value = Move> {
 fn make(world: &mut World, one: &Move) {
     match one.clone() {
         Move::Tick { id, times } => (0..times).for_each(|_| world.tick(id)),
-        Move::Deliver { picks } => picks
-            .iter()
-            .for_each(|pick| world.deliver_at(usize::from(*pick))),
+        Move::Deliver { picks } => picks.iter().for_each(|pick| world.deliver_at(usize::from(*pick))),
         Move::DeliverTo { id, count } => world.deliver_to(id, count),
         Move::Flow { count } => (0..count).for_each(|_| world.deliver_at(0)),
         Move::Lose { pick } => world.lose_at(usize::from(pick)),
@@ -108,10 +106,7 @@ fn make(world: &mut World, one: &Move) {
 
 /// Who stays faulty in the end.
 fn aside(size: u64) -> impl Strategy<Value = Option<(NodeId, Aside)>> {
-    prop::option::of((
-        1..=size,
-        prop::sample::select(&[Aside::Down, Aside::Deaf, Aside::Mute][..]),
-    ))
+    prop::option::of((1..=size, prop::sample::select(&[Aside::Down, Aside::Deaf, Aside::Mute][..])))
 }
 
 fn withstand(size: u64, seed: u64, moves: &[Move], aside: Option<(NodeId, Aside)>) {
@@ -123,9 +118,7 @@ fn withstand(size: u64, seed: u64, moves: &[Move], aside: Option<(NodeId, Aside)
 }
 
 fn config() -> ProptestConfig {
-    let cases = std::env::var("RAFT_CASES")
-        .ok()
-        .and_then(|n| n.parse().ok());
+    let cases = std::env::var("RAFT_CASES").ok().and_then(|n| n.parse().ok());
     ProptestConfig {
         // What fits into the few seconds that a test of every change may take.
         cases: cases.unwrap_or(400),
@@ -175,10 +168,7 @@ fn the_adversary_brings_up_every_rare_situation() {
     for seed in 0..ATTEMPTS {
         let size = if seed % 2 == 0 { 3 } else { 5 };
         let strategy = prop::collection::vec(moves(size), 250);
-        let moves = strategy
-            .new_tree(&mut runner)
-            .expect("moves are never rejected")
-            .current();
+        let moves = strategy.new_tree(&mut runner).expect("moves are never rejected").current();
         for mark in marks::seen(|| withstand(size, seed, &moves, None)) {
             unseen.remove(&mark);
         }

@@ -17,8 +17,7 @@ pub fn seen(work: impl FnOnce()) -> BTreeSet<String> {
     // For the whole process: tracing may settle for good that a place interests nobody when a thread that has no subscriber
     // is the first to pass it.
     static INSTALLED: Once = Once::new();
-    INSTALLED
-        .call_once(|| subscriber::set_global_default(Observer).expect("nothing else installs one"));
+    INSTALLED.call_once(|| subscriber::set_global_default(Observer).expect("nothing else installs one"));
     SEEN.take();
     work();
     SEEN.take()
@@ -30,14 +29,9 @@ pub fn in_source() -> BTreeSet<String> {
     let files = std::fs::read_dir(folder).expect("the crate has sources");
     let mut marks = BTreeSet::new();
     for file in files {
-        let text =
-            std::fs::read_to_string(file.expect("it is listed").path()).expect("sources are text");
+        let text = std::fs::read_to_string(file.expect("it is listed").path()).expect("sources are text");
         let after = text.split("mark::sometimes!(\"").skip(1);
-        marks.extend(
-            after
-                .filter_map(|rest| rest.split('"').next())
-                .map(str::to_owned),
-        );
+        marks.extend(after.filter_map(|rest| rest.split('"').next()).map(str::to_owned));
     }
     marks
 }

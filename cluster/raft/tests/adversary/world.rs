@@ -3,9 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use raft::{
-    Body, Config, Entry, HardState, Message, NodeId, Raft, Ready, Restored, Role, SnapshotMeta,
-};
+use raft::{Body, Config, Entry, HardState, Message, NodeId, Raft, Ready, Restored, Role, SnapshotMeta};
 
 use crate::invariants::Witness;
 
@@ -25,11 +23,7 @@ pub struct Disk {
 impl Disk {
     /// Whether it holds the entry (`index`, `term`), by itself or in the snapshot.
     pub fn has(&self, index: u64, term: u64) -> bool {
-        index <= self.snapshot.index
-            || self
-                .entries
-                .iter()
-                .any(|e| (e.index, e.term) == (index, term))
+        index <= self.snapshot.index || self.entries.iter().any(|e| (e.index, e.term) == (index, term))
     }
 
     fn write(&mut self, write: Write) {
@@ -40,11 +34,7 @@ impl Disk {
         if let Some(first) = write.entries.first() {
             self.entries.retain(|e| e.index < first.index);
             let last = self.entries.last().map_or(self.snapshot.index, |e| e.index);
-            assert_eq!(
-                first.index,
-                last + 1,
-                "what is written is contiguous with what is on disk"
-            );
+            assert_eq!(first.index, last + 1, "what is written is contiguous with what is on disk");
         }
         self.entries.extend(write.entries);
         if let Some(hard_state) = write.hard_state {
@@ -174,26 +164,11 @@ impl World {
         if let Some(raft) = &mut node.raft {
             raft.applied(applied);
         }
-        let Ready {
-            number,
-            hard_state,
-            snapshot,
-            entries,
-            messages,
-            messages_after_persist,
-            must_persist,
-            ..
-        } = ready;
+        let Ready { number, hard_state, snapshot, entries, messages, messages_after_persist, must_persist, .. } = ready;
         if must_persist || !messages_after_persist.is_empty() {
             let hard_state = hard_state.or(node.lazy.take());
             node.lazy = None;
-            node.writes.push_back(Write {
-                number,
-                hard_state,
-                snapshot,
-                entries,
-                messages: messages_after_persist,
-            });
+            node.writes.push_back(Write { number, hard_state, snapshot, entries, messages: messages_after_persist });
         } else {
             node.lazy = hard_state.or(node.lazy);
         }
@@ -204,11 +179,7 @@ impl World {
 
     fn post(&mut self, message: Message) {
         let World { nodes, witness, .. } = self;
-        witness.sees_message(
-            &message,
-            &nodes[message.from as usize - 1].disk,
-            MAX_APPEND_BYTES,
-        );
+        witness.sees_message(&message, &nodes[message.from as usize - 1].disk, MAX_APPEND_BYTES);
         if self.cut.contains(&(message.from, message.to)) {
             self.lose(message);
         } else {
@@ -324,8 +295,7 @@ impl World {
     pub fn propose(&mut self, id: NodeId) -> bool {
         self.proposals += 1;
         let data = Bytes::from(format!("p{}", self.proposals));
-        self.with(id, |raft| raft.propose(data).is_ok())
-            .unwrap_or(false)
+        self.with(id, |raft| raft.propose(data).is_ok()).unwrap_or(false)
     }
 
     /// Returns the context of the read, if it was asked.
@@ -363,11 +333,7 @@ impl World {
         if index <= node.disk.snapshot.index {
             return;
         }
-        let meta = SnapshotMeta {
-            index,
-            term,
-            voters,
-        };
+        let meta = SnapshotMeta { index, term, voters };
         node.disk.snapshot = meta.clone();
         node.disk.entries.retain(|e| e.index + tail > index);
         self.with(id, |raft| raft.compact(meta, tail));
@@ -379,11 +345,7 @@ impl World {
         if node.raft.take().is_none() {
             return;
         }
-        let installing = node
-            .writes
-            .pop_front()
-            .and_then(|w| w.snapshot)
-            .filter(|_| torn);
+        let installing = node.writes.pop_front().and_then(|w| w.snapshot).filter(|_| torn);
         if let Some(snapshot) = installing {
             node.disk.snapshot = snapshot;
         }
@@ -406,27 +368,15 @@ impl World {
             max_committed_bytes: 200,
             ..Config::new(id, voters)
         };
-        let Disk {
-            hard_state,
-            snapshot,
-            entries,
-        } = node.disk.clone();
+        let Disk { hard_state, snapshot, entries } = node.disk.clone();
         node.applied = snapshot.index;
         node.incarnation += 1;
-        let mut restored = Restored {
-            hard_state,
-            applied: snapshot.index,
-            snapshot,
-            entries,
-        };
+        let mut restored = Restored { hard_state, applied: snapshot.index, snapshot, entries };
         if restored.drop_superseded_log() {
             node.disk.entries.clear();
         }
         let raft = Raft::new(config, restored);
-        assert!(
-            raft.commit() >= hard_state.commit,
-            "a durable commit index is kept over a restart"
-        );
+        assert!(raft.commit() >= hard_state.commit, "a durable commit index is kept over a restart");
         node.raft = Some(raft);
         let World { nodes, witness, .. } = self;
         witness.sees_restart(&nodes[id as usize - 1]);
@@ -467,11 +417,7 @@ impl World {
     pub fn leader(&self) -> Option<NodeId> {
         let leads = |node: &&Node| node.raft.as_ref().is_some_and(|r| r.role() == Role::Leader);
         let term = |node: &&Node| node.raft.as_ref().map(|r| r.term());
-        self.nodes
-            .iter()
-            .filter(leads)
-            .max_by_key(term)
-            .map(|n| n.id)
+        self.nodes.iter().filter(leads).max_by_key(term).map(|n| n.id)
     }
 
     /// `ticks` of ordinary life: messages arrive in the order sent, except that `loss` in a thousand do not; disks write.
@@ -510,10 +456,7 @@ impl World {
         if let Some((id, how)) = aside {
             self.set_aside(id, how);
         }
-        let healthy: Vec<NodeId> = self
-            .ids()
-            .filter(|id| aside.is_none_or(|(aside, _)| aside != *id))
-            .collect();
+        let healthy: Vec<NodeId> = self.ids().filter(|id| aside.is_none_or(|(aside, _)| aside != *id)).collect();
         let goal = self.witness.committed.len() as u64 + 1;
         let mut reads = Vec::new();
         // Three campaigns that split, one that succeeds, and the time to catch up a member that is far behind.
@@ -525,19 +468,11 @@ impl World {
                 reads.extend(self.read(*id));
             }
             let applied = healthy.iter().all(|id| self.node(*id).applied >= goal);
-            if applied
-                && reads
-                    .iter()
-                    .any(|context| self.witness.answered.contains(context))
-            {
+            if applied && reads.iter().any(|context| self.witness.answered.contains(context)) {
                 return;
             }
         }
-        let state: Vec<_> = self
-            .nodes
-            .iter()
-            .map(|n| n.raft.as_ref().map(Raft::status))
-            .collect();
+        let state: Vec<_> = self.nodes.iter().map(|n| n.raft.as_ref().map(Raft::status)).collect();
         panic!("no recovery to {goal} within {bound} ticks with {aside:?}: {state:#?}");
     }
 
@@ -553,11 +488,5 @@ impl World {
 }
 
 fn is_about_election(body: &Body) -> bool {
-    matches!(
-        body,
-        Body::PreVote { .. }
-            | Body::PreVoteReply { .. }
-            | Body::Vote { .. }
-            | Body::VoteReply { .. }
-    )
+    matches!(body, Body::PreVote { .. } | Body::PreVoteReply { .. } | Body::Vote { .. } | Body::VoteReply { .. })
 }

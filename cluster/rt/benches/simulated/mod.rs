@@ -21,27 +21,11 @@ const WATCH: u8 = 1;
 
 pub fn main() {
     for (label, agents, every) in [
-        (
-            "13 hosts, a renewal each 10 s, watched",
-            10,
-            Duration::from_secs(10),
-        ),
-        (
-            "105 hosts, a renewal each 10 s, watched",
-            102,
-            Duration::from_secs(10),
-        ),
-        (
-            "13 hosts, 300 requests per second",
-            10,
-            Duration::from_millis(33),
-        ),
+        ("13 hosts, a renewal each 10 s, watched", 10, Duration::from_secs(10)),
+        ("105 hosts, a renewal each 10 s, watched", 102, Duration::from_secs(10)),
+        ("13 hosts, 300 requests per second", 10, Duration::from_millis(33)),
     ] {
-        let simulated = Duration::from_secs(if every < Duration::from_secs(1) {
-            500
-        } else {
-            50_000
-        });
+        let simulated = Duration::from_secs(if every < Duration::from_secs(1) { 500 } else { 50_000 });
         let start = cpu_seconds();
         let result = sim::run(config(), move |world| load(world, agents, every, simulated));
         let (stats, digest) = result.expect("no task of the load panics");
@@ -56,17 +40,9 @@ pub fn main() {
 }
 
 fn config() -> Config {
-    let link = LinkConfig {
-        delay: Duration::from_millis(1),
-        jitter: Duration::from_millis(9),
-        ..LinkConfig::default()
-    };
-    Config {
-        seed: 1,
-        executor_seed: 1,
-        link,
-        ..Config::default()
-    }
+    let link =
+        LinkConfig { delay: Duration::from_millis(1), jitter: Duration::from_millis(9), ..LinkConfig::default() };
+    Config { seed: 1, executor_seed: 1, link, ..Config::default() }
 }
 
 async fn load(world: World, agents: u8, every: Duration, simulated: Duration) -> (Stats, u64) {
@@ -92,9 +68,7 @@ type Watchers = Arc<Mutex<BTreeMap<u8, mpsc::UnboundedSender<()>>>>;
 
 /// Answers each message, and tells whoever watches its sender.
 async fn serve() {
-    let listener = TcpListener::bind("0.0.0.0:1")
-        .await
-        .expect("nobody else listens");
+    let listener = TcpListener::bind("0.0.0.0:1").await.expect("nobody else listens");
     let watchers = Watchers::default();
     while let Ok((stream, _)) = listener.accept().await {
         spawn("connection", answer(stream, watchers.clone()));
@@ -108,10 +82,7 @@ async fn answer(stream: TcpStream, watchers: Watchers) {
         let [kind, sender, ..] = message;
         if kind == WATCH {
             let (watcher, mut events) = mpsc::unbounded_channel();
-            watchers
-                .lock()
-                .expect("nobody panics")
-                .insert(sender, watcher);
+            watchers.lock().expect("nobody panics").insert(sender, watcher);
             while events.recv().await.is_some() && write.write_all(&message).await.is_ok() {}
             return;
         }
@@ -128,9 +99,7 @@ async fn answer(stream: TcpStream, watchers: Watchers) {
 async fn act(server: String, agent: u8, every: Duration) {
     let watched = server.clone();
     spawn("watch", async move {
-        let mut stream = TcpStream::connect(&watched)
-            .await
-            .expect("the server is up");
+        let mut stream = TcpStream::connect(&watched).await.expect("the server is up");
         let mut message = [agent; MESSAGE];
         message[0] = WATCH;
         stream.write_all(&message).await.expect("the server is up");
@@ -154,13 +123,7 @@ async fn act(server: String, agent: u8, every: Duration) {
 /// CPU time of all threads of this process, by the hundredth of a second.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("this is Linux");
-    let after_name = stat
-        .rsplit(')')
-        .next()
-        .expect("splitting gives at least one part");
+    let after_name = stat.rsplit(')').next().expect("splitting gives at least one part");
     let ticks = after_name.split_whitespace().skip(11).take(2);
-    ticks
-        .map(|ticks| ticks.parse::<f64>().expect("times are numbers"))
-        .sum::<f64>()
-        / 100.0
+    ticks.map(|ticks| ticks.parse::<f64>().expect("times are numbers")).sum::<f64>() / 100.0
 }

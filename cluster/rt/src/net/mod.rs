@@ -34,13 +34,9 @@ impl TcpStream {
     pub async fn connect(address: &str) -> io::Result<TcpStream> {
         #[cfg(madsim)]
         if let Some(node) = crate::context::current() {
-            return Ok(TcpStream(Stream::Sim(
-                sim::Stream::connect(&node, address).await?,
-            )));
+            return Ok(TcpStream(Stream::Sim(sim::Stream::connect(&node, address).await?)));
         }
-        Ok(TcpStream(Stream::Real(
-            tokio::net::TcpStream::connect(address).await?,
-        )))
+        Ok(TcpStream(Stream::Real(tokio::net::TcpStream::connect(address).await?)))
     }
 
     /// The address at this end.
@@ -84,18 +80,12 @@ impl TcpStream {
         match self.0 {
             Stream::Real(stream) => {
                 let (read, write) = stream.into_split();
-                (
-                    OwnedReadHalf(ReadHalf::Real(read)),
-                    OwnedWriteHalf(WriteHalf::Real(write)),
-                )
+                (OwnedReadHalf(ReadHalf::Real(read)), OwnedWriteHalf(WriteHalf::Real(write)))
             }
             #[cfg(madsim)]
             Stream::Sim(stream) => {
                 let (read, write) = stream.into_split();
-                (
-                    OwnedReadHalf(ReadHalf::Sim(read)),
-                    OwnedWriteHalf(WriteHalf::Sim(write)),
-                )
+                (OwnedReadHalf(ReadHalf::Sim(read)), OwnedWriteHalf(WriteHalf::Sim(write)))
             }
         }
     }
@@ -137,13 +127,9 @@ impl TcpListener {
     pub async fn bind(address: &str) -> io::Result<TcpListener> {
         #[cfg(madsim)]
         if let Some(node) = crate::context::current() {
-            return Ok(TcpListener(Listener::Sim(
-                sim::Listener::bind(&node, address).await?,
-            )));
+            return Ok(TcpListener(Listener::Sim(sim::Listener::bind(&node, address).await?)));
         }
-        Ok(TcpListener(Listener::Real(
-            tokio::net::TcpListener::bind(address).await?,
-        )))
+        Ok(TcpListener(Listener::Real(tokio::net::TcpListener::bind(address).await?)))
     }
 
     /// The next connection, and where it comes from.

@@ -68,11 +68,7 @@ impl<E> Agenda<E> {
     /// Enters `event` for time `at`; its number is never given twice.
     pub(crate) fn at(&mut self, at: Ns, event: E) {
         self.sequence += 1;
-        self.heap.push(Entry {
-            at,
-            sequence: self.sequence,
-            event,
-        });
+        self.heap.push(Entry { at, sequence: self.sequence, event });
         if !self.driving {
             self.arm();
         }
@@ -80,11 +76,7 @@ impl<E> Agenda<E> {
 
     /// Begins a round of the driver, which `waker` wakes.
     pub(crate) fn begin(&mut self, waker: &Waker) {
-        if !self
-            .driver
-            .as_ref()
-            .is_some_and(|driver| driver.will_wake(waker))
-        {
+        if !self.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
             self.driver = Some(waker.clone());
         }
         self.driving = true;
@@ -144,10 +136,7 @@ impl<E> Agenda<E> {
         let mut sleep = self.time.sleep_until(deadline);
         // `sleep_until` alone is never shorter than a millisecond.
         Pin::new(&mut sleep).reset(deadline);
-        if Pin::new(&mut sleep)
-            .poll(&mut Context::from_waker(driver))
-            .is_ready()
-        {
+        if Pin::new(&mut sleep).poll(&mut Context::from_waker(driver)).is_ready() {
             driver.wake_by_ref();
         } else {
             self.armed.push(Reverse(at));
@@ -217,8 +206,7 @@ mod tests {
             for &(at, event) in events {
                 lock(&shared).0.at(2_000_000 + at, event);
             }
-            time.sleep_until(time.now_instant() + Duration::from_nanos(2_000_000 + until))
-                .await;
+            time.sleep_until(time.now_instant() + Duration::from_nanos(2_000_000 + until)).await;
             let seen = lock(&shared).1.clone();
             (seen, *lock(&polls))
         })
@@ -226,13 +214,7 @@ mod tests {
 
     #[test]
     fn events_come_in_order_of_time_then_of_entry() {
-        let events = &[
-            (50_000, "c"),
-            (10_000, "a"),
-            (50_000, "d"),
-            (10_000, "b"),
-            (9_999, "0"),
-        ];
+        let events = &[(50_000, "c"), (10_000, "a"), (50_000, "d"), (10_000, "b"), (9_999, "0")];
         assert_eq!(drive(events, 100_000).0, "0abcd");
     }
 
@@ -244,11 +226,7 @@ mod tests {
     #[test]
     fn events_at_one_instant_share_a_wake() {
         let (seen, polls) = drive(&[(5_000, "a"), (5_000, "b"), (5_000, "c")], 100_000);
-        assert_eq!(
-            (seen.as_str(), polls),
-            ("abc", 2),
-            "one at its start, one for them"
-        );
+        assert_eq!((seen.as_str(), polls), ("abc", 2), "one at its start, one for them");
     }
 
     #[test]

@@ -23,8 +23,7 @@ use super::panics::Panicked;
 use super::world::{HostId, World};
 
 /// What runs as a host's process: called at each start, in the new process.
-pub(super) type Program =
-    Arc<Mutex<Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>>>;
+pub(super) type Program = Arc<Mutex<Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>>>;
 
 /// The end of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,11 +93,7 @@ impl World {
     /// again by [`World::restart`] and [`World::power_on`]. On a host without power it waits for that.
     ///
     /// The process ends when its program does, when one of its tasks panics, and when it is killed.
-    pub fn start(
-        &self,
-        host: HostId,
-        process: impl Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + 'static,
-    ) {
+    pub fn start(&self, host: HostId, process: impl Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + 'static) {
         self.host(host).program = Some(Arc::new(Mutex::new(Box::new(process))));
         self.restart(host);
     }
@@ -209,10 +204,7 @@ impl World {
         let at_ns = self.now_ns();
         let (node, disk, waiting) = {
             let mut entry = self.host(host);
-            let ends = entry
-                .running
-                .as_ref()
-                .is_some_and(|node| process.is_none_or(|process| process == node.process));
+            let ends = entry.running.as_ref().is_some_and(|node| process.is_none_or(|process| process == node.process));
             if !ends {
                 return;
             }
@@ -221,12 +213,7 @@ impl World {
             let Some(node) = entry.running.take() else {
                 return;
             };
-            let exit = Exit {
-                at_ns,
-                host,
-                process: node.process,
-                reason: reason.clone(),
-            };
+            let exit = Exit { at_ns, host, process: node.process, reason: reason.clone() };
             entry.last_exit = Some(exit);
             (node, entry.disk.clone(), std::mem::take(&mut entry.waiting))
         };
@@ -275,11 +262,7 @@ impl World {
             {
                 return Poll::Ready(exit.clone());
             }
-            if !entry
-                .waiting
-                .iter()
-                .any(|waker| waker.will_wake(cx.waker()))
-            {
+            if !entry.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
                 entry.waiting.push(cx.waker().clone());
             }
             Poll::Pending

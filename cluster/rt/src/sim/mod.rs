@@ -78,28 +78,19 @@ pub struct Config {
 /// # Errors
 /// [`Panicked`] if `main` or a task of the harness panics, or if nothing is left that could ever happen. Panics of
 /// simulated processes end those processes instead; see [`World::panics`].
-pub fn run<T, Fut>(
-    config: Config,
-    main: impl FnOnce(World) -> Fut + Send + 'static,
-) -> Result<T, Panicked>
+pub fn run<T, Fut>(config: Config, main: impl FnOnce(World) -> Fut + Send + 'static) -> Result<T, Panicked>
 where
     T: Send + 'static,
     Fut: Future<Output = T>,
 {
-    assert!(
-        crate::context::current().is_none(),
-        "a simulation cannot run inside of a simulation"
-    );
+    assert!(crate::context::current().is_none(), "a simulation cannot run inside of a simulation");
     panics::install_hook();
     if config.profile {
         profile::calibrate();
     }
-    let thread = std::thread::Builder::new()
-        .name("simulation".into())
-        .stack_size(STACK_BYTES);
-    let thread = thread
-        .spawn(move || simulate(config, main))
-        .expect("a machine that has no thread left cannot simulate");
+    let thread = std::thread::Builder::new().name("simulation".into()).stack_size(STACK_BYTES);
+    let thread =
+        thread.spawn(move || simulate(config, main)).expect("a machine that has no thread left cannot simulate");
     match thread.join() {
         Ok(result) => result,
         Err(payload) => Err(Panicked::outside(&*payload)),
@@ -107,10 +98,7 @@ where
 }
 
 /// The whole of a simulation, on its thread.
-fn simulate<T, Fut>(
-    config: Config,
-    main: impl FnOnce(World) -> Fut + Send + 'static,
-) -> Result<T, Panicked>
+fn simulate<T, Fut>(config: Config, main: impl FnOnce(World) -> Fut + Send + 'static) -> Result<T, Panicked>
 where
     Fut: Future<Output = T>,
 {
@@ -119,9 +107,7 @@ where
     let world = runtime.block_on(async { World::new(config) });
     let result = {
         let world = world.clone();
-        catch_unwind(AssertUnwindSafe(|| {
-            runtime.block_on(drive_main(world, main))
-        }))
+        catch_unwind(AssertUnwindSafe(|| runtime.block_on(drive_main(world, main))))
     };
     let result = result.unwrap_or_else(|payload| Err(panicked(&world, &*payload)));
     // Tasks are dropped by the executor, after those that hold them have let go.
@@ -138,10 +124,7 @@ where
 }
 
 /// Runs `main` on the harness's host until it ends or one of the harness's tasks panics.
-async fn drive_main<T, Fut>(
-    world: World,
-    main: impl FnOnce(World) -> Fut + Send + 'static,
-) -> Result<T, Panicked>
+async fn drive_main<T, Fut>(world: World, main: impl FnOnce(World) -> Fut + Send + 'static) -> Result<T, Panicked>
 where
     Fut: Future<Output = T>,
 {

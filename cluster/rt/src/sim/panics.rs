@@ -38,13 +38,7 @@ impl Panicked {
             Watch::Off | Watch::On => None,
         });
         let (message, location) = last.unwrap_or_else(|| (text(payload), String::from("unknown")));
-        Panicked {
-            at_ns,
-            host: host.to_owned(),
-            task: task.to_owned(),
-            message,
-            location,
-        }
+        Panicked { at_ns, host: host.to_owned(), task: task.to_owned(), message, location }
     }
 
     /// What ended a simulation's thread, where nothing more is known.
@@ -61,18 +55,9 @@ impl Panicked {
 
 impl fmt::Display for Panicked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Panicked {
-            at_ns,
-            host,
-            task,
-            message,
-            location,
-        } = self;
+        let Panicked { at_ns, host, task, message, location } = self;
         let (seconds, rest) = (at_ns / 1_000_000_000, at_ns % 1_000_000_000);
-        write!(
-            f,
-            "{host}: task {task:?} panicked at {seconds}.{rest:09} s: {message} ({location})"
-        )
+        write!(f, "{host}: task {task:?} panicked at {seconds}.{rest:09} s: {message} ({location})")
     }
 }
 
@@ -116,8 +101,7 @@ pub(super) fn install_hook() {
                 let location = info.location();
                 *last = Watch::Panicked {
                     message: text(info.payload()),
-                    location: location
-                        .map_or_else(String::new, |l| format!("{}:{}", l.file(), l.line())),
+                    location: location.map_or_else(String::new, |l| format!("{}:{}", l.file(), l.line())),
                 };
                 true
             });
@@ -130,10 +114,7 @@ pub(super) fn install_hook() {
 
 /// The text that a panic carries.
 fn text(payload: &(dyn Any + Send)) -> String {
-    match (
-        payload.downcast_ref::<&str>(),
-        payload.downcast_ref::<String>(),
-    ) {
+    match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),
         (None, Some(text)) => text.clone(),
         (None, None) => String::from("a panic without text"),

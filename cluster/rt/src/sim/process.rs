@@ -20,12 +20,7 @@ impl NodeContext {
     {
         let meter = self.world.meter(name);
         let task = InContext::new(self.clone(), future);
-        JoinHandle::sim(self.node.spawn(Task {
-            task,
-            node: self.clone(),
-            name,
-            meter,
-        }))
+        JoinHandle::sim(self.node.spawn(Task { task, node: self.clone(), name, meter }))
     }
 }
 

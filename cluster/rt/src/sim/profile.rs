@@ -27,15 +27,11 @@ pub(super) struct Profile {
 impl Profile {
     /// Where the tasks called `name` are counted.
     pub(super) fn entry(&mut self, name: &'static str) -> u32 {
-        let entry = self
-            .names
-            .iter()
-            .position(|known| *known == name)
-            .unwrap_or_else(|| {
-                self.names.push(name);
-                self.costs.push((0, 0));
-                self.names.len() - 1
-            });
+        let entry = self.names.iter().position(|known| *known == name).unwrap_or_else(|| {
+            self.names.push(name);
+            self.costs.push((0, 0));
+            self.names.len() - 1
+        });
         entry as u32
     }
 
@@ -48,15 +44,9 @@ impl Profile {
 
     pub(super) fn costs(&self) -> BTreeMap<&'static str, TaskCost> {
         let per_ms = u128::from(calibrate()).max(1);
-        let cost = |&(polls, ticks): &(u64, u64)| TaskCost {
-            polls,
-            cpu_ns: (u128::from(ticks) * 1_000_000 / per_ms) as u64,
-        };
-        self.names
-            .iter()
-            .copied()
-            .zip(self.costs.iter().map(cost))
-            .collect()
+        let cost =
+            |&(polls, ticks): &(u64, u64)| TaskCost { polls, cpu_ns: (u128::from(ticks) * 1_000_000 / per_ms) as u64 };
+        self.names.iter().copied().zip(self.costs.iter().map(cost)).collect()
     }
 }
 
@@ -75,10 +65,7 @@ pub(super) fn calibrate() -> u64 {
 
 /// The processor's counter.
 #[cfg(target_arch = "x86_64")]
-#[expect(
-    unsafe_code,
-    reason = "the one clock that a simulation does not replace"
-)]
+#[expect(unsafe_code, reason = "the one clock that a simulation does not replace")]
 pub(super) fn ticks() -> u64 {
     // SAFETY: every x86-64 processor has this instruction, and it changes nothing.
     unsafe { core::arch::x86_64::_rdtsc() }

@@ -57,13 +57,7 @@ struct Clock {
 }
 
 impl Clock {
-    const TRUE: Clock = Clock {
-        base_true: 0,
-        base: 0,
-        rate: TRUE_RATE,
-        boot: 0,
-        wall_offset: 0,
-    };
+    const TRUE: Clock = Clock { base_true: 0, base: 0, rate: TRUE_RATE, boot: 0, wall_offset: 0 };
 
     fn at(&self, now: Ns) -> Ns {
         let passed = now - self.base_true;
@@ -115,13 +109,7 @@ pub(crate) struct Timers {
 
 impl Timers {
     pub(crate) fn new(time: TimeHandle) -> Self {
-        Timers {
-            agenda: Agenda::new(time),
-            clocks: Vec::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
-            tickets: 0,
-        }
+        Timers { agenda: Agenda::new(time), clocks: Vec::new(), slots: Vec::new(), free: Vec::new(), tickets: 0 }
     }
 
     /// A clock for the next host, keeping true time.
@@ -140,9 +128,7 @@ impl Timers {
 
     pub(crate) fn wall(&self, clock: u32) -> i64 {
         let clock = &self.clocks[clock as usize];
-        EPOCH_NS
-            .saturating_add_unsigned(clock.at(self.now()))
-            .saturating_add(clock.wall_offset)
+        EPOCH_NS.saturating_add_unsigned(clock.at(self.now())).saturating_add(clock.wall_offset)
     }
 
     pub(crate) fn state(&self, clock: u32) -> ClockState {
@@ -169,12 +155,7 @@ impl Timers {
     pub(crate) fn set_rate(&mut self, clock: u32, permille: u32) {
         let now = self.now();
         let c = &mut self.clocks[clock as usize];
-        *c = Clock {
-            base_true: now,
-            base: c.at(now),
-            rate: permille,
-            ..*c
-        };
+        *c = Clock { base_true: now, base: c.at(now), rate: permille, ..*c };
         for slot in 0..self.slots.len() {
             let s = &self.slots[slot];
             if s.clock == clock && s.waker.is_some() && !s.rung {
@@ -215,24 +196,12 @@ impl Timers {
         if let Some(at) = self.clocks[s.clock as usize].reaches(s.deadline) {
             self.tickets += 1;
             s.ticket = self.tickets;
-            self.agenda.at(
-                at,
-                Ring {
-                    slot,
-                    ticket: self.tickets,
-                },
-            );
+            self.agenda.at(at, Ring { slot, ticket: self.tickets });
         }
     }
 
     fn sleep(&mut self, clock: u32, deadline: Ns, waker: &Waker) -> u32 {
-        let new = Slot {
-            clock,
-            deadline,
-            waker: Some(waker.clone()),
-            ticket: 0,
-            rung: false,
-        };
+        let new = Slot { clock, deadline, waker: Some(waker.clone()), ticket: 0, rung: false };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = new;
@@ -276,12 +245,7 @@ impl Timer {
     /// Until `clock` shows `deadline`, counted from the host's last boot.
     pub(crate) fn new(timers: &Arc<Mutex<Timers>>, clock: u32, deadline: Ns) -> Self {
         let boot = lock(timers).clocks[clock as usize].boot;
-        Timer {
-            timers: timers.clone(),
-            clock,
-            deadline: deadline.saturating_add(boot),
-            slot: None,
-        }
+        Timer { timers: timers.clone(), clock, deadline: deadline.saturating_add(boot), slot: None }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -299,11 +263,7 @@ impl Timer {
             self.slot = None;
             return Poll::Ready(());
         }
-        if !s
-            .waker
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(cx.waker()))
-        {
+        if !s.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             s.waker = Some(cx.waker().clone());
         }
         Poll::Pending
@@ -321,9 +281,6 @@ impl Drop for Timer {
 
 impl std::fmt::Debug for Timer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Timer")
-            .field("clock", &self.clock)
-            .field("deadline", &self.deadline)
-            .finish()
+        f.debug_struct("Timer").field("clock", &self.clock).field("deadline", &self.deadline).finish()
     }
 }

@@ -227,18 +227,12 @@ impl World {
 
     /// What has happened so far.
     pub fn stats(&self) -> Stats {
-        Stats {
-            network: self.network(|network| network.stats()),
-            tasks: *lock(&self.0.spawned),
-        }
+        Stats { network: self.network(|network| network.stats()), tasks: *lock(&self.0.spawned) }
     }
 
     /// What tasks have cost so far, by name; empty without [`Config::profile`].
     pub fn profile(&self) -> BTreeMap<&'static str, TaskCost> {
-        self.0
-            .profile
-            .as_ref()
-            .map_or_else(BTreeMap::new, |profile| lock(profile).costs())
+        self.0.profile.as_ref().map_or_else(BTreeMap::new, |profile| lock(profile).costs())
     }
 
     /// All panics of simulated processes so far.
@@ -268,10 +262,7 @@ impl World {
     }
 
     pub(super) fn host(&self, host: HostId) -> HostEntry<'_> {
-        HostEntry {
-            hosts: lock(&self.0.hosts),
-            index: host.0 as usize,
-        }
+        HostEntry { hosts: lock(&self.0.hosts), index: host.0 as usize }
     }
 
     pub(super) fn timers<R>(&self, act: impl FnOnce(&mut Timers) -> R) -> R {
@@ -306,10 +297,7 @@ impl World {
         if spawned.is_multiple_of(FORGET_TASKS_EVERY) {
             self.0.madsim.metrics().num_tasks();
         }
-        self.0
-            .profile
-            .as_ref()
-            .map(|profile| lock(profile).entry(name))
+        self.0.profile.as_ref().map(|profile| lock(profile).entry(name))
     }
 
     pub(super) fn measured(&self, meter: u32, since: u64) {
@@ -330,11 +318,7 @@ impl World {
             return;
         }
         lock(&self.0.panics).push(panicked.clone());
-        self.end(
-            node.host,
-            Some(node.process),
-            ExitReason::Panicked(panicked),
-        );
+        self.end(node.host, Some(node.process), ExitReason::Panicked(panicked));
     }
 
     /// The first panic of the harness's own tasks.
@@ -347,10 +331,7 @@ impl World {
     /// `future` as a task of the harness, to be polled by the caller.
     pub(super) fn in_harness<F: Future>(&self, future: F) -> InContext<F> {
         let node = self.host(HARNESS).running.clone();
-        InContext::new(
-            node.expect("the harness's process never ends before the world"),
-            future,
-        )
+        InContext::new(node.expect("the harness's process never ends before the world"), future)
     }
 
     /// True time at the end.
@@ -394,8 +375,6 @@ impl std::ops::DerefMut for HostEntry<'_> {
 
 impl std::fmt::Debug for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("World")
-            .field("now_ns", &self.now_ns())
-            .finish_non_exhaustive()
+        f.debug_struct("World").field("now_ns", &self.now_ns()).finish_non_exhaustive()
     }
 }

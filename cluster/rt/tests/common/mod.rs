@@ -1,8 +1,5 @@
 //! A small world for tests: two hosts whose processes do nothing by themselves, on links of ten milliseconds.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says what went wrong by failing where it stands"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing where it stands")]
 #![allow(dead_code, reason = "not every test file uses all of it")]
 
 use std::future::{Future, pending};
@@ -25,21 +22,12 @@ pub fn s(n: u64) -> Duration {
 
 /// Ten milliseconds, exactly.
 pub fn lan() -> LinkConfig {
-    LinkConfig {
-        delay: ms(10),
-        jitter: Duration::ZERO,
-        ..LinkConfig::default()
-    }
+    LinkConfig { delay: ms(10), jitter: Duration::ZERO, ..LinkConfig::default() }
 }
 
 /// A world on such links.
 pub fn config() -> Config {
-    Config {
-        seed: 1,
-        executor_seed: 1,
-        link: lan(),
-        ..Config::default()
-    }
+    Config { seed: 1, executor_seed: 1, link: lan(), ..Config::default() }
 }
 
 /// Two hosts.
@@ -85,17 +73,13 @@ impl Scene {
     }
 
     pub async fn listen(&self) -> TcpListener {
-        self.on(self.b, TcpListener::bind("0.0.0.0:80"))
-            .await
-            .unwrap()
+        self.on(self.b, TcpListener::bind("0.0.0.0:80")).await.unwrap()
     }
 
     /// A connection from `a` to `b`, whose listener is gone.
     pub async fn pair(&self) -> (TcpStream, TcpStream) {
         let listener = self.listen().await;
-        let accepted =
-            self.world
-                .spawn_on(self.b, "accept", async move { listener.accept().await });
+        let accepted = self.world.spawn_on(self.b, "accept", async move { listener.accept().await });
         let client = self.connect().await.unwrap();
         (client, accepted.await.unwrap().unwrap().0)
     }
@@ -120,18 +104,12 @@ pub fn idle_host(world: &World, name: &str, last: u8) -> HostId {
 }
 
 /// Runs `scene` with two hosts.
-pub fn with_two<T, Fut>(
-    config: Config,
-    scene: impl FnOnce(Scene) -> Fut + Send + 'static,
-) -> Result<T, Panicked>
+pub fn with_two<T, Fut>(config: Config, scene: impl FnOnce(Scene) -> Fut + Send + 'static) -> Result<T, Panicked>
 where
     T: Send + 'static,
     Fut: Future<Output = T>,
 {
-    sim::run(
-        config,
-        |world| async move { scene(Scene::new(world)).await },
-    )
+    sim::run(config, |world| async move { scene(Scene::new(world)).await })
 }
 
 /// What kind of failure it was.

@@ -46,10 +46,7 @@ impl Connection {
             established: false,
             server_epoch: 0,
             ends: [client, server],
-            pipes: [
-                Pipe::new(there, 0, CONNECT_RETRY_NS),
-                Pipe::new(back, 1, RETRY_NS),
-            ],
+            pipes: [Pipe::new(there, 0, CONNECT_RETRY_NS), Pipe::new(back, 1, RETRY_NS)],
         }
     }
 
@@ -89,17 +86,7 @@ pub(super) struct End {
 
 impl End {
     pub(super) fn new(host: u32, address: SocketAddr, open: bool) -> Self {
-        End {
-            host,
-            address,
-            open,
-            alive: open,
-            orderly: false,
-            off: false,
-            error: None,
-            reader: None,
-            writer: None,
-        }
+        End { host, address, open, alive: open, orderly: false, off: false, error: None, reader: None, writer: None }
     }
 
     pub(super) fn wake(&mut self) {

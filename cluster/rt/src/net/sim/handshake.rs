@@ -37,10 +37,7 @@ impl Network {
         let remote = SocketAddr::new(self.hosts[to as usize].address, port);
         let (client, server) = (End::new(from, local, true), End::new(to, remote, false));
         let c = self.free.pop().unwrap_or(self.connections.len() as u32);
-        let generation = self
-            .connections
-            .get(c as usize)
-            .map_or(0, |old| old.generation);
+        let generation = self.connections.get(c as usize).map_or(0, |old| old.generation);
         let connection = Connection::new(generation, client, server, there, back);
         match self.connections.get_mut(c as usize) {
             Some(old) => *old = connection,
@@ -57,11 +54,7 @@ impl Network {
         if !at.ip().is_unspecified() && !at.ip().is_loopback() && at.ip() != ours {
             return Err(ErrorKind::AddrNotAvailable.into());
         }
-        let port = if at.port() == 0 {
-            self.free_port(host)
-        } else {
-            at.port()
-        };
+        let port = if at.port() == 0 { self.free_port(host) } else { at.port() };
         let listeners = &mut self.hosts[host as usize].listeners;
         if listeners.contains_key(&port) {
             return Err(ErrorKind::AddrInUse.into());
@@ -74,11 +67,7 @@ impl Network {
         let host = &mut self.hosts[host as usize];
         loop {
             let port = host.next_port;
-            host.next_port = if port == LAST_PORT {
-                FIRST_PORT
-            } else {
-                port + 1
-            };
+            host.next_port = if port == LAST_PORT { FIRST_PORT } else { port + 1 };
             if !host.listeners.contains_key(&port) {
                 return port;
             }

@@ -83,16 +83,7 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(to: u32, config: LinkConfig, random: Random) -> Self {
-        let mut link = Link {
-            to,
-            cut: false,
-            held: None,
-            config,
-            delay: 0,
-            jitter: 0,
-            busy: 0,
-            random,
-        };
+        let mut link = Link { to, cut: false, held: None, config, delay: 0, jitter: 0, busy: 0, random };
         link.configure(config);
         link
     }
@@ -173,54 +164,21 @@ mod tests {
 
     #[test]
     fn nothing_crosses_at_once() {
-        let mut instant = link(LinkConfig {
-            delay: Duration::ZERO,
-            ..PLAIN
-        });
-        assert_eq!(
-            instant.offer(70, 9),
-            Passage::Arrives {
-                at: 1_070,
-                bytes: 9
-            }
-        );
+        let mut instant = link(LinkConfig { delay: Duration::ZERO, ..PLAIN });
+        assert_eq!(instant.offer(70, 9), Passage::Arrives { at: 1_070, bytes: 9 });
     }
 
     #[test]
     fn a_limited_link_sends_one_after_the_other() {
-        let mut slow = link(LinkConfig {
-            bytes_per_second: 1_000_000_000,
-            ..PLAIN
-        });
-        assert_eq!(
-            slow.offer(0, 60),
-            Passage::Arrives {
-                at: 5_100,
-                bytes: 60
-            }
-        );
-        assert_eq!(
-            slow.offer(0, 60),
-            Passage::Arrives {
-                at: 5_200,
-                bytes: 60
-            }
-        );
-        assert_eq!(
-            slow.offer(9_000, 60),
-            Passage::Arrives {
-                at: 14_100,
-                bytes: 60
-            }
-        );
+        let mut slow = link(LinkConfig { bytes_per_second: 1_000_000_000, ..PLAIN });
+        assert_eq!(slow.offer(0, 60), Passage::Arrives { at: 5_100, bytes: 60 });
+        assert_eq!(slow.offer(0, 60), Passage::Arrives { at: 5_200, bytes: 60 });
+        assert_eq!(slow.offer(9_000, 60), Passage::Arrives { at: 14_100, bytes: 60 });
     }
 
     #[test]
     fn jitter_stays_below_its_limit_and_varies() {
-        let mut link = link(LinkConfig {
-            jitter: Duration::from_nanos(100),
-            ..PLAIN
-        });
+        let mut link = link(LinkConfig { jitter: Duration::from_nanos(100), ..PLAIN });
         let mut times: Vec<_> = (0..50)
             .map(|_| match link.offer(0, 1) {
                 Passage::Arrives { at, .. } => at,
@@ -235,10 +193,7 @@ mod tests {
 
     #[test]
     fn loss_strikes_packets_and_spares_what_came_before() {
-        let mut lossy = link(LinkConfig {
-            loss_permille: 100,
-            ..PLAIN
-        });
+        let mut lossy = link(LinkConfig { loss_permille: 100, ..PLAIN });
         let burst = 100 * PACKET_BYTES;
         let whole: Vec<_> = (0..200)
             .map(|_| match lossy.offer(0, burst) {
@@ -246,18 +201,9 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert!(
-            whole
-                .iter()
-                .all(|bytes| bytes % PACKET_BYTES == 0 && *bytes <= burst)
-        );
-        assert!(
-            whole.iter().any(|&bytes| bytes > 20 * PACKET_BYTES),
-            "{whole:?}"
-        );
-        let lost = (0..1000)
-            .filter(|_| lossy.offer(0, 0) == Passage::Lost)
-            .count();
+        assert!(whole.iter().all(|bytes| bytes % PACKET_BYTES == 0 && *bytes <= burst));
+        assert!(whole.iter().any(|&bytes| bytes > 20 * PACKET_BYTES), "{whole:?}");
+        let lost = (0..1000).filter(|_| lossy.offer(0, 0) == Passage::Lost).count();
         assert!((60..140).contains(&lost), "{lost}");
     }
 

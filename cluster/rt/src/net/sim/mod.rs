@@ -74,10 +74,7 @@ pub struct TcpConfig {
 impl Default for TcpConfig {
     /// Linux's: tcp_retries2 = 15 and tcp_syn_retries = 6.
     fn default() -> Self {
-        TcpConfig {
-            retry_limit: Duration::from_secs(924),
-            connect_limit: Duration::from_secs(127),
-        }
+        TcpConfig { retry_limit: Duration::from_secs(924), connect_limit: Duration::from_secs(127) }
     }
 }
 
@@ -163,14 +160,8 @@ impl Network {
 
     pub(crate) fn add_host(&mut self, name: &str, address: IpAddr) -> u32 {
         let host = self.hosts.len() as u32;
-        assert!(
-            self.by_address.insert(address, host).is_none(),
-            "{address} is taken"
-        );
-        assert!(
-            self.by_name.insert(name.to_owned(), host).is_none(),
-            "{name} is taken"
-        );
+        assert!(self.by_address.insert(address, host).is_none(), "{address} is taken");
+        assert!(self.by_name.insert(name.to_owned(), host).is_none(), "{name} is taken");
         self.hosts.push(Host {
             name: name.to_owned(),
             address,
@@ -251,10 +242,7 @@ impl Network {
 
     pub(crate) fn stats(&self) -> NetworkStats {
         let live_connections = (self.connections.len() - self.free.len()) as u64;
-        NetworkStats {
-            live_connections,
-            ..self.stats
-        }
+        NetworkStats { live_connections, ..self.stats }
     }
 
     /// What the driver does when woken.
@@ -280,11 +268,7 @@ impl Network {
         for host in &mut self.hosts {
             host.epoch += 1;
             let listeners = std::mem::take(&mut host.listeners);
-            wakers.extend(
-                listeners
-                    .into_values()
-                    .filter_map(|backlog| backlog.acceptor),
-            );
+            wakers.extend(listeners.into_values().filter_map(|backlog| backlog.acceptor));
         }
         wakers
     }
@@ -301,9 +285,7 @@ impl Network {
         self.stats.events += 1;
         let what = u64::from(c) << 16 | (event.kind as u64) << 8 | u64::from(event.side);
         for part in [at, what, pipe.visible ^ pipe.written << 32] {
-            self.digest = (self.digest ^ part)
-                .wrapping_mul(0x0000_0100_0000_01b3)
-                .rotate_left(23);
+            self.digest = (self.digest ^ part).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
         }
         match event.kind {
             Kind::Syn => self.on_syn(c, now),
@@ -324,22 +306,9 @@ impl Network {
 
     fn at(&mut self, at: Ns, kind: Kind, c: u32, side: Side) {
         let connection = &self.connections[c as usize];
-        let timer = if kind == Kind::Retry {
-            connection.pipes[side].timer
-        } else {
-            0
-        };
+        let timer = if kind == Kind::Retry { connection.pipes[side].timer } else { 0 };
         let generation = connection.generation;
-        self.agenda.at(
-            at,
-            Event {
-                kind,
-                side: side as u8,
-                connection: c,
-                generation,
-                timer,
-            },
-        );
+        self.agenda.at(at, Event { kind, side: side as u8, connection: c, generation, timer });
     }
 
     fn pipe(&mut self, c: u32, side: Side) -> &mut connection::Pipe {
@@ -351,16 +320,11 @@ impl Network {
         if let Some(&link) = self.link_numbers.get(&(from, to)) {
             return link;
         }
-        let config = if from == to {
-            self.link_config.loopback()
-        } else {
-            self.link_config
-        };
+        let config = if from == to { self.link_config.loopback() } else { self.link_config };
         let name = |host: u32| self.hosts[host as usize].name.as_bytes();
         let random = Random::from_seed(seed_of(self.seed, &[b"link", name(from), name(to)]));
         let link = self.links.len() as u32;
-        self.links
-            .push(Link::new(to, self.believed(config), random));
+        self.links.push(Link::new(to, self.believed(config), random));
         self.link_numbers.insert((from, to), link);
         link
     }
@@ -385,9 +349,7 @@ impl Network {
     /// A burst of `bytes` enters a link.
     fn offer(&mut self, link: u32, bytes: usize, now: Ns) -> Passage {
         match self.links[link as usize].offer(now, bytes) {
-            Passage::Arrives { bytes, .. } if self.lies.links_have_no_delay => {
-                Passage::Arrives { at: now, bytes }
-            }
+            Passage::Arrives { bytes, .. } if self.lies.links_have_no_delay => Passage::Arrives { at: now, bytes },
             passage => passage,
         }
     }
@@ -413,12 +375,7 @@ impl Network {
     /// Lets a packet wait in a held link. What is sent again meanwhile waits there already.
     fn keep(&mut self, link: u32, kind: Kind, c: u32, side: Side) {
         let generation = self.connections[c as usize].generation;
-        let packet = Packet {
-            kind,
-            connection: c,
-            generation,
-            side,
-        };
+        let packet = Packet { kind, connection: c, generation, side };
         if let Some(held) = &mut self.links[link as usize].held
             && !held.contains(&packet)
         {

@@ -22,10 +22,7 @@ pub struct ResolverConfig {
 impl Default for ResolverConfig {
     /// A name server nearby that has the answer.
     fn default() -> Self {
-        ResolverConfig {
-            delay: Duration::from_micros(300),
-            jitter: Duration::from_micros(700),
-        }
+        ResolverConfig { delay: Duration::from_micros(300), jitter: Duration::from_micros(700) }
     }
 }
 
@@ -41,24 +38,15 @@ pub(crate) async fn lookup(node: &Arc<NodeContext>, address: &str) -> io::Result
     let wait = node.world.network(Network::resolver_wait);
     node.world.sleep_ns(wait).await;
     let ip = node.world.network(|network| network.resolve(host));
-    let ip =
-        ip.ok_or_else(|| io::Error::new(ErrorKind::NotFound, format!("no host is called {host}")))?;
+    let ip = ip.ok_or_else(|| io::Error::new(ErrorKind::NotFound, format!("no host is called {host}")))?;
     Ok(vec![SocketAddr::new(ip, port)])
 }
 
 fn split(address: &str) -> io::Result<(&str, u16)> {
-    let parts = address
-        .rsplit_once(':')
-        .and_then(|(host, port)| Some((host, port.parse().ok()?)));
-    let (host, port) = parts.ok_or_else(|| {
-        io::Error::new(
-            ErrorKind::InvalidInput,
-            format!("{address:?} is not of the form host:port"),
-        )
-    })?;
-    let bracketed = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
+    let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    let (host, port) = parts
+        .ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, format!("{address:?} is not of the form host:port")))?;
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     Ok((bracketed.unwrap_or(host), port))
 }
 
@@ -91,11 +79,7 @@ mod tests {
         assert_eq!(split("[::1]:80").unwrap(), ("::1", 80));
         assert_eq!(split("10.0.0.1:0").unwrap(), ("10.0.0.1", 0));
         for bad in ["a", "a:", "a:x", "a:65536", ""] {
-            assert_eq!(
-                split(bad).unwrap_err().kind(),
-                ErrorKind::InvalidInput,
-                "{bad}"
-            );
+            assert_eq!(split(bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad}");
         }
     }
 }

@@ -173,10 +173,7 @@ impl Network {
 }
 
 fn park(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    if !slot
-        .as_ref()
-        .is_some_and(|waker| waker.will_wake(cx.waker()))
-    {
+    if !slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
         *slot = Some(cx.waker().clone());
     }
 }
@@ -210,12 +207,7 @@ impl Stream {
             return Err(ErrorKind::HostUnreachable.into());
         };
         let (connection, generation) = lock(&network).connect(node.host.0, host, to.port());
-        let socket = Socket {
-            network,
-            connection,
-            generation,
-            side: CLIENT,
-        };
+        let socket = Socket { network, connection, generation, side: CLIENT };
         poll_fn(|cx| socket.poll_connected(cx)).await?;
         Ok(Stream(socket))
     }
@@ -243,11 +235,7 @@ impl Drop for WriteHalf {
 macro_rules! implement_read {
     ($type:ty) => {
         impl AsyncRead for $type {
-            fn poll_read(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                buffer: &mut ReadBuf<'_>,
-            ) -> Poll<io::Result<()>> {
+            fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
                 self.0.poll_read(cx, buffer)
             }
         }
@@ -257,11 +245,7 @@ macro_rules! implement_read {
 macro_rules! implement_write {
     ($type:ty) => {
         impl AsyncWrite for $type {
-            fn poll_write(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bytes: &[u8],
-            ) -> Poll<io::Result<usize>> {
+            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
                 self.0.poll_write(cx, &[IoSlice::new(bytes)])
             }
 
@@ -311,18 +295,11 @@ impl Listener {
             let host = node.host.0;
             let bound = {
                 let mut network = lock(&network);
-                network
-                    .listen(host, at)
-                    .map(|address| (address, network.hosts[host as usize].epoch))
+                network.listen(host, at).map(|address| (address, network.hosts[host as usize].epoch))
             };
             match bound {
                 Ok((address, epoch)) => {
-                    return Ok(Listener {
-                        network,
-                        host,
-                        epoch,
-                        address,
-                    });
+                    return Ok(Listener { network, host, epoch, address });
                 }
                 Err(error) => last = error,
             }
@@ -340,12 +317,7 @@ impl Listener {
         })
         .await?;
         let network = self.network.clone();
-        let stream = Stream(Socket {
-            network,
-            connection,
-            generation,
-            side: SERVER,
-        });
+        let stream = Stream(Socket { network, connection, generation, side: SERVER });
         let from = stream.peer_addr()?;
         Ok((stream, from))
     }

@@ -62,11 +62,7 @@ impl Network {
         let (link, last) = (pipe.link, pipe.under_way.back().map_or(0, |last| last.1));
         match self.offer(link, 0, now) {
             Passage::Arrives { at, .. } => {
-                let at = if self.lies.refusal_is_instant {
-                    now
-                } else {
-                    at
-                };
+                let at = if self.lies.refusal_is_instant { now } else { at };
                 self.at(at.max(last), Kind::Reset, c, to);
             }
             Passage::Held => self.keep(link, Kind::Reset, c, to),
@@ -81,11 +77,7 @@ impl Network {
             return;
         }
         let connection = &mut self.connections[c as usize];
-        let error = if connection.connecting(to) {
-            ErrorKind::ConnectionRefused
-        } else {
-            ErrorKind::ConnectionReset
-        };
+        let error = if connection.connecting(to) { ErrorKind::ConnectionRefused } else { ErrorKind::ConnectionReset };
         if connection.ends[to].alive {
             connection.pipes[to].under_way.clear();
             connection.ends[to].die(Some(error));

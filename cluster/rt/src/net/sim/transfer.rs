@@ -128,10 +128,7 @@ impl Network {
             self.establish_server(c);
         }
         let connection = &mut self.connections[c as usize];
-        let (pipe, reader) = (
-            &mut connection.pipes[side],
-            &mut connection.ends[other(side)],
-        );
+        let (pipe, reader) = (&mut connection.pipes[side], &mut connection.ends[other(side)]);
         let data = end.min(pipe.written) > pipe.visible.max(1);
         let known = reader.alive || reader.orderly && !data;
         if !known || !reader.open && data {
@@ -254,11 +251,7 @@ impl Network {
         if self.lies.retries_have_no_limit {
             return Ns::MAX / 4;
         }
-        let limit = if connecting {
-            self.tcp.connect_limit
-        } else {
-            self.tcp.retry_limit
-        };
+        let limit = if connecting { self.tcp.connect_limit } else { self.tcp.retry_limit };
         limit.as_nanos() as Ns
     }
 
