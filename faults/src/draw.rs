@@ -114,7 +114,9 @@ impl Draw {
     fn partition_one(&mut self) {
         let side = self.one_member();
         let for_ns = self.duration();
-        self.at_any_time(for_ns, What::Partition { side, cut: Cut::Symmetric });
+        // Clients that still reach a leader without followers are who notices that it answers from memory.
+        let cut = if self.chance(500) { Cut::Peers } else { Cut::Symmetric };
+        self.at_any_time(for_ns, What::Partition { side, cut });
     }
 
     fn partition_minority(&mut self) {
@@ -148,10 +150,13 @@ impl Draw {
         self.at_any_time(for_ns, What::Partition { side, cut });
     }
 
+    /// A leader that keeps one follower, through which the others still hear of it, must give up where two are no
+    /// majority. That too shows only in time.
     fn partition_bridge(&mut self) {
-        let side = self.one_member();
-        let for_ns = if self.chance(250) { self.between(22 * SECOND, 32 * SECOND) } else { self.duration() };
-        self.at_any_time(for_ns, What::Partition { side, cut: Cut::Bridge });
+        let (side, cut) =
+            if self.chance(400) { (Target::Leader, Cut::Thread) } else { (self.one_member(), Cut::Bridge) };
+        let for_ns = if self.chance(350) { self.between(22 * SECOND, 32 * SECOND) } else { self.duration() };
+        self.at_any_time(for_ns, What::Partition { side, cut });
     }
 
     fn link_loss(&mut self) {
@@ -525,7 +530,8 @@ mod tests {
         for fault in (0..200).flat_map(|seed| draw(&Swarm::default(), seed, 5, 2, MINUTE).faults) {
             let fits = match &fault.what {
                 What::Partition { side, cut } => match (cut, side) {
-                    (Cut::Bridge, _) => fault.kind == Kind::PartitionBridge,
+                    (Cut::Bridge | Cut::Thread, _) => fault.kind == Kind::PartitionBridge,
+                    (Cut::Peers, _) => fault.kind == Kind::PartitionOne,
                     (Cut::Outbound | Cut::Inbound, _) => fault.kind == Kind::PartitionOneWay,
                     (Cut::Symmetric, Target::Members(members)) if members.len() >= 3 => {
                         fault.kind == Kind::PartitionMajority

@@ -84,8 +84,12 @@ pub enum Cut {
     Outbound,
     /// What is said to the targets is lost; they are heard.
     Inbound,
+    /// The targets and the other members hear nothing of each other; clients hear both.
+    Peers,
     /// The members fall into two halves that both hear the target but not each other.
     Bridge,
+    /// Of the other members, the target and the next one after it still hear each other; that one hears everybody.
+    Thread,
 }
 
 /// What an affected disk does.
@@ -192,7 +196,7 @@ pub enum What {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// [`Cut::Symmetric`] around one member.
+    /// [`Cut::Symmetric`] or [`Cut::Peers`] around one member.
     PartitionOne,
     /// [`Cut::Symmetric`] around a minority that is not one member alone, or around clients with members.
     PartitionMinority,
@@ -200,7 +204,7 @@ pub enum Kind {
     PartitionMajority,
     /// [`Cut::Outbound`] or [`Cut::Inbound`].
     PartitionOneWay,
-    /// [`Cut::Bridge`].
+    /// [`Cut::Bridge`] or [`Cut::Thread`].
     PartitionBridge,
     /// [`What::Loss`].
     LinkLoss,

@@ -297,6 +297,7 @@ pub(crate) mod tests {
             config: Config {
                 scenario: "store".into(),
                 members: 3,
+                one_more_permille: 0,
                 client_hosts: 1,
                 faults_ns: 0,
                 calm_ns: 0,

@@ -63,6 +63,7 @@ pub fn empty() -> Record {
         config: Config {
             scenario: "store".into(),
             members: MEMBERS,
+            one_more_permille: 0,
             client_hosts: 2,
             faults_ns: 0,
             calm_ns: 0,

@@ -70,6 +70,9 @@ pub struct Config {
     pub scenario: String,
     /// Members of the store.
     pub members: u32,
+    /// Of a thousand seeds, how many try one member more: in an even number, one member and its friend may be no
+    /// majority. 0 in the record of a trial, where `members` is what was tried.
+    pub one_more_permille: u32,
     /// Hosts with clients on them.
     pub client_hosts: u32,
     /// How long faults strike.

@@ -159,6 +159,7 @@ fn config(arguments: &Real) -> anyhow::Result<Config> {
     let faults_ns = arguments.seconds.map_or(Ns::from(arguments.kills) * SLOT_NS, |seconds| seconds * 1_000_000_000);
     Ok(Config {
         scenario: "real".to_owned(),
+        one_more_permille: 0,
         faults_ns,
         calm_ns: CALM_NS,
         rate: arguments.rate,

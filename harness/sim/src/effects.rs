@@ -382,6 +382,18 @@ fn cut_links(side: &[Host], cut: &Cut, topology: Topology) -> Vec<(Host, Host)> 
         Cut::Symmetric => links_of(side, topology).collect(),
         Cut::Outbound => links_from(side, topology).collect(),
         Cut::Inbound => links_from(side, topology).map(|(from, to)| (to, from)).collect(),
+        Cut::Peers => {
+            links_of(side, topology).filter(|(from, to)| from.member().is_some() && to.member().is_some()).collect()
+        }
+        Cut::Thread => {
+            let spared = side.last().and_then(|host| host.member()).map(|last| (last + 1) % topology.members.max(1));
+            let between_members =
+                links_of(side, topology).filter_map(|(from, to)| Some((from, to, from.member()?, to.member()?)));
+            between_members
+                .filter(|(_, _, from, to)| Some(*from) != spared && Some(*to) != spared)
+                .map(|(from, to, _, _)| (from, to))
+                .collect()
+        }
         Cut::Bridge => {
             let others: Vec<Host> =
                 (0..topology.members).map(Host::Member).filter(|host| !side.contains(host)).collect();
@@ -553,6 +565,18 @@ mod tests {
     fn a_bridge_parts_all_but_the_bridge() {
         let done = play(&[partition(Target::Member(1), Cut::Bridge)], &[1]);
         assert_eq!(done[0], [Action::Cut(M0, M2), Action::Cut(M2, M0)]);
+    }
+
+    #[test]
+    fn peers_that_are_parted_still_hear_clients() {
+        let done = play(&[partition(Target::Member(0), Cut::Peers)], &[1]);
+        assert_eq!(done[0], [(M0, M1), (M0, M2), (M1, M0), (M2, M0)].map(|(a, b)| Action::Cut(a, b)));
+    }
+
+    #[test]
+    fn a_thread_leaves_the_target_one_peer() {
+        let done = play(&[partition(Target::Member(2), Cut::Thread)], &[1]);
+        assert_eq!(done[0], [Action::Cut(M1, M2), Action::Cut(M2, M1)]);
     }
 
     #[test]

@@ -90,9 +90,11 @@ pub fn run(trial: Trial) -> Outcome {
     })
 }
 
-/// The trial of `config` and `seed` as it is run unless somebody edits it: schedule and executor's seed follow from the
-/// seed.
+/// The trial of `config` and `seed` as it is run unless somebody edits it: topology, schedule and executor's seed follow
+/// from the seed.
 pub fn trial(config: Config, seed: u64) -> Trial {
+    let one_more = rt::random::Random::from_seed(seed ^ TOPOLOGY).chance(config.one_more_permille);
+    let config = Config { members: config.members + u32::from(one_more), one_more_permille: 0, ..config };
     let schedule = if config.faults {
         faults::draw(&Swarm::default(), seed, config.members, config.client_hosts, config.faults_ns)
     } else {
@@ -103,7 +105,7 @@ pub fn trial(config: Config, seed: u64) -> Trial {
 
 /// Names of all scenarios, with what they are.
 pub const SCENARIOS: [(&str, &str); 4] = [
-    ("store", "a store of 3 members under all kinds of faults, 30 operations per second"),
+    ("store", "a store of 3 (now and then 4) members under all kinds of faults, 30 operations per second"),
     ("store-5", "the same with 5 members, so that two may be lost"),
     ("busy", "a store of 3 members under all kinds of faults, 300 operations per second"),
     ("calm", "a store of 3 members to which nothing happens"),
@@ -114,6 +116,7 @@ pub fn scenario(name: &str) -> Option<Config> {
     let store = Config {
         scenario: name.to_owned(),
         members: 3,
+        one_more_permille: 150,
         client_hosts: 2,
         faults_ns: 60 * SECOND,
         calm_ns: 30 * SECOND,
@@ -123,7 +126,7 @@ pub fn scenario(name: &str) -> Option<Config> {
     };
     match name {
         "store" => Some(store),
-        "store-5" => Some(Config { members: 5, ..store }),
+        "store-5" => Some(Config { members: 5, one_more_permille: 0, ..store }),
         "busy" => Some(Config { rate: 300, keys: 200, ..store }),
         "calm" => Some(Config { faults: false, ..store }),
         _ => None,
@@ -131,6 +134,9 @@ pub fn scenario(name: &str) -> Option<Config> {
 }
 
 const SECOND: Ns = 1_000_000_000;
+
+/// Keeps the choice of topology apart from what else comes from a trial's seed.
+const TOPOLOGY: u64 = 0x746f_706f_6c6f_6779;
 
 /// The record of a trial before it.
 fn empty_record(trial: &Trial) -> Record {

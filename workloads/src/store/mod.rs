@@ -33,11 +33,14 @@ pub const VISITORS: u32 = 10_000;
 pub const READERS: u32 = 3000;
 
 /// Operations per second that one client attempts: slow enough that it is seldom late after a timeout.
-const RATE_PER_CLIENT: u32 = 3;
+const RATE_PER_CLIENT: u32 = 2;
 /// Fewer clients would hardly meet each other ...
 const FEWEST_CLIENTS: u32 = 6;
 /// ... and more would cost more than they add.
 const MOST_CLIENTS: u32 = 60;
+
+/// Operations that a client which was held up makes up for at once: two timeouts' worth.
+const MOST_MISSED: Ns = 10;
 
 /// From probe to probe: each tells whether a write commits, to the half second.
 const PROBE_NS: Ns = 500_000_000;
@@ -141,8 +144,9 @@ async fn client(setting: Setting, number: u32, until_ns: Ns) {
         let now_ns = recorder.now_ns();
         planner.learn(now_ns, &request, &outcome);
         recorder.complete(under_way, outcome);
-        // A client that was held up makes up for one operation, not for all: the others carry on meanwhile.
-        due_ns = (due_ns + interval_ns / 2 + pace.below(interval_ns)).max(now_ns.saturating_sub(interval_ns));
+        // A client that was held up makes up for what it missed, unless that was so much that it would never end.
+        let latest_ns = now_ns.saturating_sub(MOST_MISSED * interval_ns);
+        due_ns = (due_ns + interval_ns / 2 + pace.below(interval_ns)).max(latest_ns);
     }
 }
 
@@ -237,6 +241,7 @@ mod tests {
         Config {
             scenario: "store".into(),
             members: 3,
+            one_more_permille: 0,
             client_hosts: 2,
             faults_ns: 60 * SECOND,
             calm_ns,
@@ -249,7 +254,7 @@ mod tests {
     #[test]
     fn there_are_enough_clients_for_the_rate_but_not_too_many() {
         let counts = [0, 30, 120, 3000].map(|rate| client_count(&config(rate, 0)));
-        assert_eq!(counts, [6, 10, 40, 60]);
+        assert_eq!(counts, [6, 15, 60, 60]);
     }
 
     #[test]

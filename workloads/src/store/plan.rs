@@ -359,6 +359,7 @@ mod tests {
         Config {
             scenario: "store".into(),
             members: 3,
+            one_more_permille: 0,
             client_hosts: 2,
             faults_ns: SECOND,
             calm_ns: SECOND,
