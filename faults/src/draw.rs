@@ -19,17 +19,34 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 pub struct Swarm {
     /// Kinds to choose from.
     pub kinds: Vec<Kind>,
+    /// Probability that a trial is a quiet one, in thousandths: what shows only when it lasts is hidden by whatever else
+    /// shakes the cluster.
+    pub quiet_permille: u32,
     /// Probability that a trial switches a kind on, in thousandths.
     pub on_permille: u32,
+    /// The same in a quiet trial.
+    pub quiet_on_permille: u32,
     /// A kind that is on strikes from once up to so often; an aimed attack of several faults counts as one.
     pub most: u32,
 }
 
 impl Default for Swarm {
-    /// About half of the kinds, each one to three times: the 18 kinds then keep about half of the time disturbed, and a
-    /// cluster that recovers in seconds still answers most of what it is asked.
+    /// More than half of the kinds, each up to four times: the 18 kinds then keep about half of the time disturbed, and
+    /// a cluster that recovers in seconds still answers most of what it is asked. In a quiet trial, one or two kinds.
     fn default() -> Self {
-        Self { kinds: Kind::ALL.to_vec(), on_permille: 600, most: 4 }
+        Self { kinds: Kind::ALL.to_vec(), quiet_permille: 250, on_permille: 600, quiet_on_permille: 80, most: 4 }
+    }
+}
+
+impl Swarm {
+    /// Probability that a trial of so many members switches `kind` on. A quiet trial of an even number of members is
+    /// for partitions in which each half still hears the other's voice through one member.
+    fn on_permille(&self, kind: Kind, quiet: bool, members: u32) -> u32 {
+        match (quiet, kind) {
+            (false, _) => self.on_permille,
+            (true, Kind::PartitionBridge) if members.is_multiple_of(2) => EVEN_BRIDGE_PERMILLE,
+            (true, _) => self.quiet_on_permille,
+        }
     }
 }
 
@@ -40,6 +57,8 @@ impl Default for Swarm {
 /// `faults_ns`.
 pub fn draw(swarm: &Swarm, seed: u64, members: u32, client_hosts: u32, faults_ns: Ns) -> Schedule {
     let mut faults = Vec::new();
+    let quiet_permille = if members.is_multiple_of(2) { EVEN_QUIET_PERMILLE } else { swarm.quiet_permille };
+    let quiet = stream_seed(seed, "quiet") % 1000 < u64::from(quiet_permille);
     for &kind in &swarm.kinds {
         let mut draw = Draw {
             random: Xoshiro256PlusPlus::seed_from_u64(stream_seed(seed, kind.name())),
@@ -49,7 +68,7 @@ pub fn draw(swarm: &Swarm, seed: u64, members: u32, client_hosts: u32, faults_ns
             faults_ns,
             faults: Vec::new(),
         };
-        if draw.chance(swarm.on_permille) {
+        if draw.chance(swarm.on_permille(kind, quiet, members)) {
             let attacks = draw.between(1, u64::from(swarm.most.max(1)));
             (0..attacks).for_each(|_| draw.attack());
         }
@@ -61,6 +80,11 @@ pub fn draw(swarm: &Swarm, seed: u64, members: u32, client_hosts: u32, faults_ns
 
 const MS: Ns = 1_000_000;
 const SECOND: Ns = 1_000_000_000;
+
+/// How many trials of an even number of members are quiet, in thousandths: that number is tried for their sake.
+const EVEN_QUIET_PERMILLE: u32 = 600;
+/// How many of these see bridges, in thousandths.
+const EVEN_BRIDGE_PERMILLE: u32 = 800;
 
 /// Faults of one kind's attacks have ids from `kind * IDS_PER_KIND` on, so that none depends on another kind's draws.
 const IDS_PER_KIND: u32 = 1000;
