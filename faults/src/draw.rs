@@ -254,6 +254,9 @@ impl Draw {
 
     /// Half of those who lose power have a slow disk at that moment, so that something is being written when it goes.
     fn power_loss(&mut self) {
+        if self.chance(300) {
+            return self.power_loss_at_the_vote();
+        }
         let for_ns = if self.chance(600) { self.between(5 * MS, 300 * MS) } else { self.restart_time() };
         if self.chance(300) {
             let target = self.marked_or_more();
@@ -274,6 +277,24 @@ impl Draw {
             self.push_beside(Kind::DiskStall, When::At(at), slow_ns + for_ns, slow);
         }
         self.push(When::At(at + slow_ns), for_ns, What::PowerLoss { target });
+    }
+
+    /// The leader goes out for a moment, and as soon as its successor has a vote, perhaps on slow disks, everybody does:
+    /// whoever then stands for the same term again must not find voters who have forgotten.
+    fn power_loss_at_the_vote(&mut self) {
+        let at = self.time_for(5 * SECOND);
+        let leader_off = self.between(50 * MS, 900 * MS);
+        self.push(When::At(at), leader_off, What::PowerLoss { target: Target::Leader });
+        let slow = self.chance(500);
+        if slow {
+            let fault = DiskFault::Slow(self.between(3, 30) as u32);
+            let disks = What::Disk { target: self.all_members(), fault };
+            self.push_beside(Kind::DiskStall, When::At(at), 4 * SECOND, disks);
+        }
+        let delay_ns = if slow { self.between(MS / 2, 15 * MS) } else { self.between(MS / 2, 3 * MS) };
+        let for_ns = self.between(5 * MS, 100 * MS);
+        let when = When::Marked { from: at, mark: VOTE.to_owned(), delay_ns };
+        self.push(when, for_ns, What::PowerLoss { target: self.all_members() });
     }
 
     fn pause(&mut self) {

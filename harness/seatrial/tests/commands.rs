@@ -1,5 +1,7 @@
 //! The testbed as its users meet it: what it prints, and which code it ends with.
 
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing where it stands")]
+
 use record::Record;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,4 @@
 //! A simulated cluster for tests: members `s1`, `s2`, ... on a host each, and a client's host on which the test runs.
-#![expect(clippy::allow_attributes, reason = "not every test file uses all of it")]
-#![allow(dead_code)]
 
 use bytes::Bytes;
 use rt::sim::{self, Config, HostId, World};
