@@ -71,7 +71,7 @@ pub struct Setting {
     pub rate: Option<u32>,
 }
 
-/// Trials without `--seeds` and without `--seed`: a minute's work on two cores.
+/// Trials without `--seeds` and without `--seed`: a few seconds' work.
 pub const DEFAULT_SEEDS: u64 = 20;
 
 #[derive(Debug, Args)]

@@ -24,10 +24,11 @@ use std::time::Duration;
 /// Trials after which a worker is replaced: what an allocator keeps or a simulation leaks never adds up to much.
 const TRIALS_PER_WORKER: u32 = 50;
 
-/// Resident memory beyond which a worker is replaced after its trial. A trial's record takes tens of megabytes.
+/// Resident memory beyond which a worker is replaced after its trial. A trial takes about sixteen megabytes.
 const LARGE_WORKER_BYTES: u64 = 1 << 30;
 
-/// Wall time after which a trial counts as hung. A trial takes about a second; this leaves room for a loaded machine.
+/// Wall time after which a trial counts as hung. A trial takes a tenth of a second, with 300 operations per second a whole one;
+/// this leaves room for a loaded machine.
 const HUNG_AFTER: Duration = Duration::from_secs(300);
 
 /// Lines of a worker's stderr that are kept to tell why it died: where it panicked, and its message.
