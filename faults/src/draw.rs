@@ -235,7 +235,7 @@ impl Draw {
         let mark = if self.chance(800) { VOTE } else { self.pick(&MOMENTS) };
         for _ in 0..self.between(1, 2) {
             let target = self.marked_or_more();
-            let delay_ns = self.moment();
+            let delay_ns = if mark == VOTE { self.vote_counted() } else { self.moment() };
             let for_ns = self.between(2 * MS, 30 * MS);
             self.push(When::Marked { from: at, mark: mark.to_owned(), delay_ns }, for_ns, What::Kill { target });
         }
@@ -285,13 +285,12 @@ impl Draw {
         let at = self.time_for(5 * SECOND);
         let leader_off = self.between(50 * MS, 900 * MS);
         self.push(When::At(at), leader_off, What::PowerLoss { target: Target::Leader });
-        let slow = self.chance(500);
-        if slow {
+        if self.chance(500) {
             let fault = DiskFault::Slow(self.between(3, 30) as u32);
             let disks = What::Disk { target: self.all_members(), fault };
             self.push_beside(Kind::DiskStall, When::At(at), 4 * SECOND, disks);
         }
-        let delay_ns = if slow { self.between(MS / 2, 15 * MS) } else { self.between(MS / 2, 3 * MS) };
+        let delay_ns = self.vote_counted();
         let for_ns = self.between(5 * MS, 100 * MS);
         let when = When::Marked { from: at, mark: VOTE.to_owned(), delay_ns };
         self.push(when, for_ns, What::PowerLoss { target: self.all_members() });
@@ -437,6 +436,12 @@ impl Draw {
 
     fn all_members(&self) -> Target {
         Target::Members((0..self.members).collect())
+    }
+
+    /// From a vote to the strike: mostly so long that the vote is counted, and so short that nothing which its candidate
+    /// sends as leader is on a disk.
+    fn vote_counted(&mut self) -> Ns {
+        if self.chance(750) { self.between(MS / 2, 3 * MS / 2) } else { self.between(0, 15 * MS) }
     }
 
     /// From a mark to the strike: mostly about a message's way and a disk's write, so that half of what follows from the
