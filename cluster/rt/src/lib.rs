@@ -17,6 +17,8 @@
 #[cfg(madsim)]
 mod context;
 pub mod disk;
+#[cfg(madsim)]
+mod lies;
 pub mod net;
 pub mod random;
 #[cfg(madsim)]
