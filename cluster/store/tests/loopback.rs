@@ -4,7 +4,7 @@ use rt::time::{Instant, sleep, timeout};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use store::server::{Member, MemberAddress, MemberConfig, StartError, StopReason};
 use store::{
@@ -31,9 +31,18 @@ impl Drop for Place {
     }
 }
 
-/// Addresses that were free a moment ago.
+/// Addresses that were free a moment ago, each test's from a block of its own. They are below the ports that the system
+/// gives to outgoing connections, one of which could take a port before its member listens there.
 fn addresses() -> BTreeMap<u64, MemberAddress> {
-    let held: Vec<TcpListener> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    const FIRST: u16 = 20_000;
+    const BLOCKS: u32 = 500;
+    const BLOCK: u16 = 24;
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    // Another process that runs these tests at the same time begins elsewhere.
+    let block = std::process::id().wrapping_mul(7).wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed)) % BLOCKS;
+    let first = FIRST + BLOCK * u16::try_from(block).expect("there are few blocks");
+    let held: Vec<TcpListener> =
+        (first..first + BLOCK).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).take(6).collect();
     let address = |n: usize| held[n].local_addr().expect("it listens").to_string();
     (1..=3).map(|id| (id, MemberAddress { peer: address(id as usize - 1), client: address(id as usize + 2) })).collect()
 }
@@ -136,6 +145,22 @@ fn what_is_in_use_is_refused_in_one_sentence() {
         foreign.id = 2;
         let foreign = Member::start(foreign).await.unwrap_err();
         assert!(foreign.to_string().contains("belongs to member 1 of cluster"), "{foreign}");
+    });
+}
+
+#[test]
+fn the_ports_are_free_once_a_shutdown_has_returned() {
+    rt::task::block_on(async {
+        let place = Place::new();
+        let members: BTreeMap<_, _> = addresses().into_iter().take(1).collect();
+        for round in 0..100 {
+            let member = Member::start(config(&members, 1, &place.0)).await.unwrap();
+            assert_eq!(member.shutdown().await, StopReason::Shutdown);
+            let MemberAddress { peer, client } = &members[&1];
+            for address in [peer, client] {
+                TcpListener::bind(address).unwrap_or_else(|error| panic!("{address} in round {round}: {error}"));
+            }
+        }
     });
 }
 

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// From look to look at something that takes milliseconds.
@@ -77,8 +78,10 @@ impl Cluster {
         let failed = |what: String| move |error| Error::Machine { what, error };
         fs::create_dir_all(folder).map_err(failed(format!("{} cannot be made", folder.display())))?;
         let count = members as usize;
-        // Processes that run at the same time have different ids.
-        let start = std::process::id().wrapping_mul(101);
+        // Clusters that begin at the same time look in different places, of one process and of several.
+        static CLUSTERS: AtomicU32 = AtomicU32::new(0);
+        let cluster = CLUSTERS.fetch_add(1, Ordering::Relaxed);
+        let start = std::process::id().wrapping_mul(101).wrapping_add(cluster.wrapping_mul(1_009));
         let peers = ports::free(2 * count, start).map_err(failed("no ports on 127.0.0.1".into()))?;
         let (peers, clients) = peers.split_at(count);
         Ok(Self {

@@ -152,7 +152,7 @@ impl Member {
     }
 
     /// Stops gracefully: hands leadership over, refuses new requests and answers those under way, for a few seconds at
-    /// most. When this returns, everything is durable and the directory is unlocked.
+    /// most. When this returns, everything is durable, the directory is unlocked and the ports are free.
     pub async fn shutdown(&self) -> StopReason {
         // If the loop is gone, it has stopped already.
         drop(self.inbox.send(Input::Shutdown).await);
@@ -195,8 +195,12 @@ impl Supervised {
     async fn run(self) {
         let Supervised { main, log, others, lock, end } = self;
         let reason = main.await.unwrap_or_else(|error| StopReason::Bug(format!("the member's loop ended: {error}")));
-        // Nobody is answered any more, and no peer is told anything.
-        drop(others);
+        // Nobody is answered any more, and no peer is told anything. An aborted task lets go of what it holds only when
+        // it is dropped: the ports are free once that has happened.
+        others.iter().for_each(AbortOnDrop::abort);
+        for other in others {
+            let _ = other.await;
+        }
         // The loop's end of the queue is gone: the log writes what it has, and ends. What it cannot write for want of
         // space was promised to nobody.
         let _ = timeout(LOG_TIMEOUT, log).await;
