@@ -34,7 +34,7 @@ impl Default for Swarm {
     /// More than half of the kinds, each up to four times: the 18 kinds then keep about half of the time disturbed, and
     /// a cluster that recovers in seconds still answers most of what it is asked. In a quiet trial, one or two kinds.
     fn default() -> Self {
-        Self { kinds: Kind::ALL.to_vec(), quiet_permille: 250, on_permille: 600, quiet_on_permille: 80, most: 4 }
+        Self { kinds: Kind::STORE.to_vec(), quiet_permille: 250, on_permille: 600, quiet_on_permille: 80, most: 4 }
     }
 }
 
@@ -50,21 +50,33 @@ impl Swarm {
     }
 }
 
-/// Draws what goes wrong in a trial of `members` members and `client_hosts` client hosts, all of it healed after
-/// `faults_ns`. Pure.
+/// Which hosts there are to be struck.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hosts {
+    /// The store's members, which also are the control plane.
+    pub members: u32,
+    /// With clients on them.
+    pub client_hosts: u32,
+    /// That run pods.
+    pub nodes: u32,
+    /// That the nodes are spread over: node `n` is in zone `n % zones`.
+    pub zones: u32,
+}
+
+/// Draws what goes wrong in a trial of these hosts, all of it healed after `faults_ns`. Pure.
 ///
 /// A fault that waits for a mark can strike late; whoever applies it must not let it strike when it would outlast
 /// `faults_ns`.
-pub fn draw(swarm: &Swarm, seed: u64, members: u32, client_hosts: u32, faults_ns: Ns) -> Schedule {
+pub fn draw(swarm: &Swarm, seed: u64, hosts: Hosts, faults_ns: Ns) -> Schedule {
     let mut faults = Vec::new();
+    let Hosts { members, .. } = hosts;
     let quiet_permille = if members.is_multiple_of(2) { EVEN_QUIET_PERMILLE } else { swarm.quiet_permille };
     let quiet = stream_seed(seed, "quiet") % 1000 < u64::from(quiet_permille);
     for &kind in &swarm.kinds {
         let mut draw = Draw {
             random: Xoshiro256PlusPlus::seed_from_u64(stream_seed(seed, kind.name())),
             kind,
-            members,
-            client_hosts,
+            hosts,
             faults_ns,
             faults: Vec::new(),
         };
@@ -78,8 +90,8 @@ pub fn draw(swarm: &Swarm, seed: u64, members: u32, client_hosts: u32, faults_ns
     Schedule { faults }
 }
 
-const MS: Ns = 1_000_000;
-const SECOND: Ns = 1_000_000_000;
+pub(crate) const MS: Ns = 1_000_000;
+pub(crate) const SECOND: Ns = 1_000_000_000;
 
 /// How many trials of an even number of members are quiet, in thousandths: that number is tried for their sake.
 const EVEN_QUIET_PERMILLE: u32 = 600;
@@ -101,11 +113,10 @@ pub const MOMENTS: [&str; 5] =
     [VOTE, "proposal forwarded", "lease checkpoint", "snapshot installed", "log conflict truncated"];
 
 /// One kind's faults while they are drawn.
-struct Draw {
+pub(crate) struct Draw {
     random: Xoshiro256PlusPlus,
-    kind: Kind,
-    members: u32,
-    client_hosts: u32,
+    pub(crate) kind: Kind,
+    pub(crate) hosts: Hosts,
     faults_ns: Ns,
     faults: Vec<Fault>,
 }
@@ -132,6 +143,19 @@ impl Draw {
             Kind::DiskError => self.disk_error(),
             Kind::DiskStall => self.disk_stall(),
             Kind::DiskFull => self.disk_full(),
+            Kind::NodePartition
+            | Kind::NodeLink
+            | Kind::NodeKill
+            | Kind::NodePowerLoss
+            | Kind::NodePause
+            | Kind::NodeClock
+            | Kind::NodeDisk
+            | Kind::NodeLost
+            | Kind::ZoneLost
+            | Kind::ContainerCrash
+            | Kind::ContainerSick
+            | Kind::ContainerSlow
+            | Kind::Reset => self.cluster_attack(),
         }
     }
 
@@ -144,7 +168,7 @@ impl Draw {
     }
 
     fn partition_minority(&mut self) {
-        let most = (self.members.max(1) - 1) / 2;
+        let most = (self.hosts.members.max(1) - 1) / 2;
         let side = if most >= 2 && self.chance(700) {
             let size = self.between(2, u64::from(most)) as u32;
             self.some_members(size)
@@ -156,7 +180,7 @@ impl Draw {
     }
 
     fn partition_majority(&mut self) {
-        let size = self.between(u64::from(self.majority()), u64::from(self.members)) as u32;
+        let size = self.between(u64::from(self.majority()), u64::from(self.hosts.members)) as u32;
         let side = self.some_members(size);
         let for_ns = self.outage();
         self.at_any_time(for_ns, What::Partition { side, cut: Cut::Symmetric });
@@ -388,19 +412,19 @@ impl Draw {
         }
     }
 
-    fn one_member(&mut self) -> Target {
+    pub(crate) fn one_member(&mut self) -> Target {
         match self.between(0, 9) {
             0..=3 => Target::Leader,
             4..=5 => Target::Follower,
-            _ => Target::Member(self.between(0, u64::from(self.members.max(1)) - 1) as u32),
+            _ => Target::Member(self.between(0, u64::from(self.hosts.members.max(1)) - 1) as u32),
         }
     }
 
     fn client(&mut self) -> Target {
-        if self.client_hosts == 0 {
+        if self.hosts.client_hosts == 0 {
             return self.one_member();
         }
-        Target::Client(self.between(0, u64::from(self.client_hosts) - 1) as u32)
+        Target::Client(self.between(0, u64::from(self.hosts.client_hosts) - 1) as u32)
     }
 
     fn anyone(&mut self) -> Target {
@@ -409,20 +433,21 @@ impl Draw {
 
     /// A majority or more, so that the cluster must come back from what they have on disk.
     fn several_members(&mut self) -> Target {
-        let size = self.between(u64::from(self.majority()), u64::from(self.members)) as u32;
+        let size = self.between(u64::from(self.majority()), u64::from(self.hosts.members)) as u32;
         self.some_members(size)
     }
 
     fn some_members(&mut self, size: u32) -> Target {
-        let mut left: Vec<u32> = (0..self.members).collect();
-        let mut chosen: Vec<u32> =
-            (0..size.min(self.members)).map(|_| left.remove(self.between(0, left.len() as u64 - 1) as usize)).collect();
+        let mut left: Vec<u32> = (0..self.hosts.members).collect();
+        let mut chosen: Vec<u32> = (0..size.min(self.hosts.members))
+            .map(|_| left.remove(self.between(0, left.len() as u64 - 1) as usize))
+            .collect();
         chosen.sort_unstable();
         Target::Members(chosen)
     }
 
     fn majority(&self) -> u32 {
-        self.members / 2 + 1
+        self.hosts.members / 2 + 1
     }
 
     /// Who said the mark, or with it enough of the others that nobody is left to remember for it.
@@ -435,7 +460,7 @@ impl Draw {
     }
 
     fn all_members(&self) -> Target {
-        Target::Members((0..self.members).collect())
+        Target::Members((0..self.hosts.members).collect())
     }
 
     /// From a vote to the strike: mostly so long that the vote is counted, and so short that nothing which its candidate
@@ -456,7 +481,7 @@ impl Draw {
         self.between(FIRST_STRIKE_NS.min(latest), latest)
     }
 
-    fn at_any_time(&mut self, for_ns: Ns, what: What) {
+    pub(crate) fn at_any_time(&mut self, for_ns: Ns, what: What) {
         let for_ns = for_ns.min(self.faults_ns / 2);
         let at = self.time_for(for_ns);
         self.push(When::At(at), for_ns, what);
@@ -477,7 +502,7 @@ impl Draw {
         self.faults.push(Fault { id, kind, when, for_ns: for_ns.min(room), what });
     }
 
-    fn chance(&mut self, permille: u32) -> bool {
+    pub(crate) fn chance(&mut self, permille: u32) -> bool {
         self.between(0, 999) < u64::from(permille)
     }
 
@@ -486,7 +511,7 @@ impl Draw {
     }
 
     /// From `low` up to and with `high`; `low` if there is nothing between. Uniform but for one part in 2^64 / range.
-    fn between(&mut self, low: u64, high: u64) -> u64 {
+    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         let width = u128::from(high.saturating_sub(low)) + 1;
         low + ((u128::from(self.random.next_u64()) * width) >> 64) as u64
     }
@@ -519,9 +544,10 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     const MINUTE: Ns = 60 * SECOND;
+    const STORE: Hosts = Hosts { members: 3, client_hosts: 2, nodes: 0, zones: 0 };
 
     fn schedule(seed: u64) -> Schedule {
-        draw(&Swarm::default(), seed, 3, 2, MINUTE)
+        draw(&Swarm::default(), seed, STORE, MINUTE)
     }
 
     #[test]
@@ -536,7 +562,7 @@ mod tests {
     fn schedules_are_sorted_with_unique_ids_and_end_in_time() {
         for (members, client_hosts) in [(1, 0), (3, 2), (5, 1)] {
             for (seed, faults_ns) in (0..200).zip([MINUTE, 10 * SECOND, SECOND].into_iter().cycle()) {
-                let faults = draw(&Swarm::default(), seed, members, client_hosts, faults_ns).faults;
+                let faults = draw(&Swarm::default(), seed, Hosts { members, client_hosts, ..STORE }, faults_ns).faults;
                 assert!(faults.is_sorted_by_key(|fault| fault.when.earliest()));
                 let ids: BTreeSet<u32> = faults.iter().map(|fault| fault.id).collect();
                 assert_eq!(ids.len(), faults.len(), "seed {seed}");
@@ -551,9 +577,9 @@ mod tests {
     fn leaving_a_kind_out_changes_no_other() {
         for seed in 0..50 {
             let all = schedule(seed).faults;
-            for left_out in Kind::ALL {
-                let kinds = Kind::ALL.into_iter().filter(|kind| *kind != left_out).collect();
-                let fewer = draw(&Swarm { kinds, ..Swarm::default() }, seed, 3, 2, MINUTE).faults;
+            for left_out in Kind::STORE {
+                let kinds = Kind::STORE.into_iter().filter(|kind| *kind != left_out).collect();
+                let fewer = draw(&Swarm { kinds, ..Swarm::default() }, seed, STORE, MINUTE).faults;
                 let stays = |fault: &&Fault| fault.id / IDS_PER_KIND != left_out as u32;
                 let expected: Vec<Fault> = all.iter().filter(stays).cloned().collect();
                 assert_eq!(fewer, expected);
@@ -569,7 +595,7 @@ mod tests {
             *drawn.entry(fault.kind).or_default() += 1;
             *at_fixed_times.entry(fault.kind).or_default() += u32::from(matches!(fault.when, When::At(_)));
         }
-        for kind in Kind::ALL {
+        for kind in Kind::STORE {
             let often = at_fixed_times.get(&kind).copied().unwrap_or_default();
             assert!(often >= 60, "{}: {often} of {drawn:?}", kind.name());
         }
@@ -577,10 +603,13 @@ mod tests {
 
     #[test]
     fn faults_are_of_the_kind_that_they_are_counted_as() {
-        for fault in (0..200).flat_map(|seed| draw(&Swarm::default(), seed, 5, 2, MINUTE).faults) {
+        for fault in
+            (0..200).flat_map(|seed| draw(&Swarm::default(), seed, Hosts { members: 5, ..STORE }, MINUTE).faults)
+        {
             let fits = match &fault.what {
                 What::Partition { side, cut } => match (cut, side) {
                     (Cut::Bridge | Cut::Thread, _) => fault.kind == Kind::PartitionBridge,
+                    (Cut::ControlPlane, _) => fault.kind == Kind::NodePartition,
                     (Cut::Peers, _) => fault.kind == Kind::PartitionOne,
                     (Cut::Outbound | Cut::Inbound, _) => fault.kind == Kind::PartitionOneWay,
                     (Cut::Symmetric, Target::Members(members)) if members.len() >= 3 => {
@@ -599,6 +628,7 @@ mod tests {
                 What::ClockDrift { .. } => fault.kind == Kind::ClockDrift,
                 What::ClockSteps { .. } => fault.kind == Kind::ClockSteps,
                 What::ClockFreeze { .. } => fault.kind == Kind::ClockFreeze,
+                What::Containers { .. } | What::Lost { .. } | What::Reset { .. } => false,
                 What::Disk { fault: disk, .. } => match disk {
                     DiskFault::WriteErrors(_) | DiskFault::SyncErrors(_) | DiskFault::ReadErrors(_) => {
                         fault.kind == Kind::DiskError
@@ -613,8 +643,8 @@ mod tests {
 
     #[test]
     fn no_two_kinds_share_a_stream_and_none_depends_on_build_or_machine() {
-        let seeds: BTreeSet<u64> = Kind::ALL.iter().map(|kind| stream_seed(7, kind.name())).collect();
-        assert_eq!(seeds.len(), Kind::ALL.len());
+        let seeds: BTreeSet<u64> = Kind::all().map(|kind| stream_seed(7, kind.name())).collect();
+        assert_eq!(seeds.len(), Kind::all().count());
         assert_eq!(stream_seed(7, "kill"), 11_737_647_223_879_278_953);
         let first = schedule(7).faults.first().map(|fault| (fault.id, fault.when.earliest()));
         assert_eq!(first, Some((6002, 2_994_075_808)));

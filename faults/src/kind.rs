@@ -3,8 +3,8 @@
 use crate::Kind;
 
 impl Kind {
-    /// All of them, in order.
-    pub const ALL: [Kind; 18] = [
+    /// Those that strike a store, its clients and their links, in order.
+    pub const STORE: [Kind; 18] = [
         Kind::PartitionOne,
         Kind::PartitionMinority,
         Kind::PartitionMajority,
@@ -24,6 +24,28 @@ impl Kind {
         Kind::DiskStall,
         Kind::DiskFull,
     ];
+
+    /// Those that strike nodes and what runs on them, in order.
+    pub const CLUSTER: [Kind; 13] = [
+        Kind::NodePartition,
+        Kind::NodeLink,
+        Kind::NodeKill,
+        Kind::NodePowerLoss,
+        Kind::NodePause,
+        Kind::NodeClock,
+        Kind::NodeDisk,
+        Kind::NodeLost,
+        Kind::ZoneLost,
+        Kind::ContainerCrash,
+        Kind::ContainerSick,
+        Kind::ContainerSlow,
+        Kind::Reset,
+    ];
+
+    /// All of them, in order.
+    pub fn all() -> impl Iterator<Item = Kind> {
+        Kind::STORE.into_iter().chain(Kind::CLUSTER)
+    }
 
     /// Its name in records, reports and streams of randomness.
     pub fn name(self) -> &'static str {
@@ -46,6 +68,19 @@ impl Kind {
             Kind::DiskError => "disk-error",
             Kind::DiskStall => "disk-stall",
             Kind::DiskFull => "disk-full",
+            Kind::NodePartition => "node-partition",
+            Kind::NodeLink => "node-link",
+            Kind::NodeKill => "node-kill",
+            Kind::NodePowerLoss => "node-power-loss",
+            Kind::NodePause => "node-pause",
+            Kind::NodeClock => "node-clock",
+            Kind::NodeDisk => "node-disk",
+            Kind::NodeLost => "node-lost",
+            Kind::ZoneLost => "zone-lost",
+            Kind::ContainerCrash => "container-crash",
+            Kind::ContainerSick => "container-sick",
+            Kind::ContainerSlow => "container-slow",
+            Kind::Reset => "reset",
         }
     }
 }

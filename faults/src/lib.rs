@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 mod draw;
 mod kind;
-pub use draw::{MOMENTS, Swarm, draw};
+mod nodes;
+pub use draw::{Hosts, MOMENTS, Swarm, draw};
 
 /// True time since the trial began, in nanoseconds.
 pub type Ns = u64;
@@ -73,6 +74,10 @@ pub enum Target {
     Marked,
     /// The client host with this number, counted from 0.
     Client(u32),
+    /// The node with this number, counted from 0.
+    Node(u32),
+    /// Several nodes.
+    Nodes(Vec<u32>),
 }
 
 /// Shape of a partition.
@@ -90,6 +95,8 @@ pub enum Cut {
     Bridge,
     /// Of the other members, the target and the next one after it still hear each other; that one hears everybody.
     Thread,
+    /// The targets and the store's members hear nothing of each other; the targets and all others do.
+    ControlPlane,
 }
 
 /// What an affected disk does.
@@ -107,6 +114,23 @@ pub enum DiskFault {
     Slow(u32),
     /// Nothing that needs new space succeeds.
     Full,
+}
+
+/// What affected containers do: those that run when the fault strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContainerFault {
+    /// All that run exit with code 1, at once and once.
+    Crash,
+    /// They take connections and answer none, until the fault is healed.
+    Hang,
+    /// They answer probes with an error, until the fault is healed.
+    Unready,
+    /// They answer probes with an error every other time, until the fault is healed.
+    Flap,
+    /// They ignore SIGTERM, until the fault is healed.
+    IgnoreTerm,
+    /// They answer only after this long, in milliseconds, until the fault is healed.
+    Slow(u64),
 }
 
 /// What goes wrong.
@@ -183,6 +207,23 @@ pub enum What {
         /// Whose clocks.
         target: Target,
     },
+    /// Containers on the target misbehave.
+    Containers {
+        /// On which nodes.
+        target: Target,
+        /// How.
+        fault: ContainerFault,
+    },
+    /// The host loses power and its disk for good. Power is back at the fault's end, with an empty disk.
+    Lost {
+        /// Which hosts.
+        target: Target,
+    },
+    /// Every connection between the target and the store's members is reset, at once and once.
+    Reset {
+        /// Whose connections.
+        target: Target,
+    },
     /// The disk misbehaves.
     Disk {
         /// Whose disk.
@@ -232,4 +273,30 @@ pub enum Kind {
     DiskStall,
     /// [`DiskFault::Full`].
     DiskFull,
+    /// [`Cut::Symmetric`] or [`Cut::ControlPlane`] around nodes.
+    NodePartition,
+    /// [`What::Loss`] or [`What::Delay`] of nodes' links.
+    NodeLink,
+    /// [`What::Kill`] of node agents.
+    NodeKill,
+    /// [`What::PowerLoss`] of nodes.
+    NodePowerLoss,
+    /// [`What::Pause`] of node agents.
+    NodePause,
+    /// [`What::ClockOffset`], [`What::ClockDrift`] or [`What::ClockSteps`] of nodes.
+    NodeClock,
+    /// [`What::Disk`] of nodes.
+    NodeDisk,
+    /// [`What::Lost`] of a node.
+    NodeLost,
+    /// [`What::PowerLoss`] of all nodes of a zone.
+    ZoneLost,
+    /// [`What::Containers`] with [`ContainerFault::Crash`].
+    ContainerCrash,
+    /// [`What::Containers`] with [`ContainerFault::Hang`], `Unready` or `Flap`.
+    ContainerSick,
+    /// [`What::Containers`] with [`ContainerFault::IgnoreTerm`] or `Slow`.
+    ContainerSlow,
+    /// [`What::Reset`].
+    Reset,
 }

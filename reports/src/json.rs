@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::summary::{Operations, Struck, Summary, Tally};
-use record::{GUARANTEES, Guarantee, Ns, Side};
+use record::{Guarantee, Ns, Side};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,7 +58,7 @@ impl Summary {
             crashed: self.crashed,
             diverged: self.diverged,
             exit_code: crate::exit_code(self),
-            guarantees: GUARANTEES.iter().map(row).collect(),
+            guarantees: self.promised().map(row).collect(),
             faults: &self.faults,
             never_struck: self.never_struck(),
             marks: &self.marks,

@@ -4,7 +4,9 @@
 //! result of a run does not depend on which worker was faster.
 
 use crate::failure::Failure;
-use record::{GUARANTEES, Guarantee, Kind, Ns, Observation, Operation, Outcome, Record, Side, Strike};
+use record::{
+    Answer, GUARANTEES, Guarantee, Guaranteed, Kind, Ns, Observation, Operation, Outcome, Record, Scope, Side, Strike,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,6 +37,8 @@ pub struct Summary {
     pub operations: Operations,
     /// Trials in which a member came to lead after another one had.
     pub leader_changed: u64,
+    /// Of the trials of an orchestrator; `None` if none was one.
+    pub clusters: Option<Clusters>,
     /// Simulated time.
     pub simulated_ns: u64,
     /// CPU time, judging included.
@@ -43,6 +47,19 @@ pub struct Summary {
     pub failures: Vec<Failure>,
     /// Seeds whose process died or that diverged; the lowest [`MAX_KEPT`].
     pub lost_seeds: BTreeSet<u64>,
+}
+
+/// What trials of an orchestrator come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clusters {
+    /// Trials.
+    pub trials: u64,
+    /// Trials in which a member came to lead while a Deployment was being rolled out.
+    pub leader_changed_in_rollout: u64,
+    /// Requests of users.
+    pub writes: Operations,
+    /// Calls of Services; refused is what was answered by an error or not at all.
+    pub calls: Operations,
 }
 
 /// How a guarantee fared, in trials.
@@ -127,6 +144,9 @@ impl Summary {
         }
         self.operations.add(&record.operations, &record.strikes);
         self.leader_changed += u64::from(leader_changed(&record.observations));
+        if record.config.cluster.is_some() {
+            self.clusters.get_or_insert_default().add(record);
+        }
         self.simulated_ns += record.ended_ns;
         self.cpu_ns += cpu_ns;
         self.failures.extend(failure);
@@ -157,6 +177,9 @@ impl Summary {
         }
         self.operations.merge(&other.operations);
         self.leader_changed += other.leader_changed;
+        if let Some(more) = &other.clusters {
+            self.clusters.get_or_insert_default().merge(more);
+        }
         self.simulated_ns += other.simulated_ns;
         self.cpu_ns += other.cpu_ns;
         self.failures.extend(other.failures.iter().cloned());
@@ -171,10 +194,15 @@ impl Summary {
         }
     }
 
+    /// The guarantees that these trials are to put to the test, in order.
+    pub fn promised(&self) -> impl Iterator<Item = &'static Guaranteed> {
+        GUARANTEES.iter().filter(|g| g.scope == Scope::Store || self.clusters.is_some())
+    }
+
     /// Guarantees that no trial put to the test, in order.
     pub fn vacuous(&self) -> Vec<Guarantee> {
         let untested = |id: &Guarantee| self.guarantees.get(id).is_none_or(|tally| tally.tested == 0);
-        GUARANTEES.iter().map(|g| g.id).filter(untested).collect()
+        self.promised().map(|g| g.id).filter(untested).collect()
     }
 
     /// Expected marks that were never said.
@@ -184,7 +212,8 @@ impl Summary {
 
     /// Kinds of faults that never struck.
     pub fn never_struck(&self) -> Vec<&'static str> {
-        Kind::ALL.into_iter().map(Kind::name).filter(|name| !self.faults.contains_key(*name)).collect()
+        let kinds = Kind::all().filter(|kind| Kind::STORE.contains(kind) || self.clusters.is_some());
+        kinds.map(Kind::name).filter(|name| !self.faults.contains_key(*name)).collect()
     }
 
     /// Simulated seconds per CPU second; `None` without CPU time.
@@ -219,6 +248,58 @@ pub fn exit_code(summary: &Summary) -> u8 {
     codes.iter().find(|(_, applies)| *applies).map_or(0, |(code, _)| *code)
 }
 
+impl Clusters {
+    fn add(&mut self, record: &Record) {
+        self.trials += 1;
+        self.leader_changed_in_rollout += u64::from(leader_changed_in_rollout(record));
+        let active = active(&record.strikes);
+        for write in &record.cluster.writes {
+            let (ok, refused) = match &write.outcome {
+                Answer::Ok { .. } => (1, 0),
+                Answer::Refused { .. } => (0, 1),
+                Answer::Unknown { .. } => (0, 0),
+            };
+            let overlapping = u64::from(overlaps(&active, write.invoked_ns, write.completed_ns));
+            self.writes.merge(&Operations { total: 1, succeeded: ok, refused, unknown: 1 - ok - refused, overlapping });
+        }
+        for call in &record.cluster.calls {
+            let ok = u64::from(call.answer.is_ok());
+            let overlapping = u64::from(overlaps(&active, call.invoked_ns, call.completed_ns));
+            self.calls.merge(&Operations { total: 1, succeeded: ok, refused: 1 - ok, unknown: 0, overlapping });
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.trials += other.trials;
+        self.leader_changed_in_rollout += other.leader_changed_in_rollout;
+        self.writes.merge(&other.writes);
+        self.calls.merge(&other.calls);
+    }
+}
+
+/// A rollout is taken to be under way for this long after a user asked for it: most take longer.
+const ROLLOUT_NS: Ns = 10_000_000_000;
+
+/// Whether another member came to lead than the one before while a Deployment was being rolled out.
+fn leader_changed_in_rollout(record: &Record) -> bool {
+    let rolls = record.cluster.writes.iter().filter(|write| write.what == "roll");
+    let rolls: Vec<Ns> =
+        rolls.filter(|write| matches!(write.outcome, Answer::Ok { .. })).map(|write| write.invoked_ns).collect();
+    let mut last = None;
+    record.observations.iter().any(|observation| {
+        let Observation::Leads { at_ns, member, .. } = observation else { return false };
+        let changed = last.replace(*member).is_some_and(|before| before != *member);
+        changed && rolls.iter().any(|roll| (*roll..*roll + ROLLOUT_NS).contains(at_ns))
+    })
+}
+
+/// Whether something that lasted from `from_ns` to `until_ns` met one of the intervals.
+fn overlaps(active: &[(Ns, Ns)], from_ns: Ns, until_ns: Ns) -> bool {
+    // The first interval that has not ended when it began.
+    let next = active.partition_point(|(_, until_ns)| *until_ns < from_ns);
+    active.get(next).is_some_and(|(begins_ns, _)| *begins_ns <= until_ns)
+}
+
 impl Operations {
     fn add(&mut self, operations: &[Operation], strikes: &[Strike]) {
         let active = active(strikes);
@@ -229,10 +310,7 @@ impl Operations {
                 Outcome::Refused { .. } => self.refused += 1,
                 Outcome::Unknown { .. } => self.unknown += 1,
             }
-            // The first interval that has not ended when the operation began.
-            let next = active.partition_point(|(_, until_ns)| *until_ns < op.invoked_ns);
-            let overlaps = active.get(next).is_some_and(|(from_ns, _)| *from_ns <= op.completed_ns);
-            self.overlapping += u64::from(overlaps);
+            self.overlapping += u64::from(overlaps(&active, op.invoked_ns, op.completed_ns));
         }
     }
 
@@ -274,8 +352,8 @@ pub(crate) mod tests {
     use record::{Config, KeyRange, Panic, Refusal, Reply, Request, Verdict, Violation};
 
     fn strike(kind: Kind, from_ns: Ns, until_ns: Ns, busy: bool) -> Strike {
-        let (members, clients, disabled, severed) = (vec![0], vec![], vec![], vec![]);
-        Strike { fault: 0, kind, from_ns, until_ns, members, clients, busy, disabled, severed }
+        let (members, clients, nodes, disabled, severed) = (vec![0], vec![], vec![], vec![], vec![]);
+        Strike { fault: 0, kind, from_ns, until_ns, members, clients, nodes, busy, disabled, severed }
     }
 
     fn op(id: u64, invoked_ns: Ns, outcome: Outcome) -> Operation {
@@ -285,7 +363,7 @@ pub(crate) mod tests {
 
     /// A trial of 100 s in which all held, two faults struck, and three operations were asked.
     pub(crate) fn record(seed: u64) -> Record {
-        let verdicts = GUARANTEES.iter().map(|g| Verdict {
+        let verdicts = GUARANTEES.iter().filter(|g| g.scope == Scope::Store).map(|g| Verdict {
             guarantee: g.id,
             tested: 10,
             violations: vec![],
@@ -304,6 +382,7 @@ pub(crate) mod tests {
                 rate: 30,
                 keys: 8,
                 faults: true,
+                cluster: None,
             },
             seed,
             executor_seed: 0,
@@ -320,6 +399,7 @@ pub(crate) mod tests {
                 Observation::Leads { at_ns: 1, member: 0, term: 1 },
                 Observation::Leads { at_ns: 2, member: 0, term: 2 },
             ],
+            cluster: <_>::default(),
             marks: BTreeMap::from([("vote granted".to_owned(), 3)]),
             healed_ns: 0,
             ended_ns: 100_000_000_000,
@@ -461,6 +541,6 @@ pub(crate) mod tests {
         summary.expect_marks(["vote granted", "torn tail cut"]);
         assert_eq!(summary.never_reached(), ["torn tail cut"]);
         assert_eq!(summary.marks["vote granted"], 3);
-        assert_eq!(summary.never_struck().len(), Kind::ALL.len() - 2);
+        assert_eq!(summary.never_struck().len(), Kind::STORE.len() - 2);
     }
 }

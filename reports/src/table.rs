@@ -1,7 +1,6 @@
 //! The tables that a run ends in, for a terminal.
 
-use crate::summary::{Operations, Summary};
-use record::GUARANTEES;
+use crate::summary::{Clusters, Operations, Summary};
 use tabled::builder::Builder;
 use tabled::settings::object::Columns;
 use tabled::settings::{Alignment, Style};
@@ -30,7 +29,7 @@ fn guarantees(summary: &Summary, colour: bool) -> String {
     let mut builder = Builder::default();
     builder.push_record(["", "guarantee", "held", "failed", "vacuous", "tested", "largest", "bound"]);
     let mut colours = Vec::new();
-    for guaranteed in GUARANTEES {
+    for guaranteed in summary.promised() {
         let tally = summary.guarantees.get(&guaranteed.id).copied().unwrap_or_default();
         builder.push_record([
             guaranteed.id.to_string(),
@@ -95,17 +94,34 @@ fn figures(summary: &Summary, colour: bool) -> String {
     if summary.diverged > 0 {
         lines.push(("diverged", format!("{} seeds", summary.diverged), true));
     }
-    lines.extend([
-        ("operations", operations, false),
-        ("change of leader", changes, false),
-        ("time", time, false),
-        ("marks", marks, false),
-    ]);
+    lines.extend([("operations", operations, false), ("change of leader", changes, false)]);
+    if let Some(clusters) = &summary.clusters {
+        lines.extend(cluster_figures(clusters));
+    }
+    lines.extend([("time", time, false), ("marks", marks, false)]);
     let line = |(name, text, bad): (&str, String, bool)| {
         let line = format!("{name:<16} {text}");
         if bad && colour { format!("{RED}{line}{PLAIN}") } else { line }
     };
     lines.into_iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// What is particular to trials of an orchestrator.
+fn cluster_figures(clusters: &Clusters) -> [(&'static str, String, bool); 3] {
+    let asked = |operations: &Operations| {
+        format!(
+            "{} ({} succeeded; {} overlap a fault)",
+            operations.total,
+            percent(operations.succeeded, operations.total),
+            percent(operations.overlapping, operations.total)
+        )
+    };
+    let in_rollout = percent(clusters.leader_changed_in_rollout, clusters.trials);
+    [
+        ("in a rollout", format!("{in_rollout} of trials with a change of leader"), false),
+        ("users' writes", asked(&clusters.writes), false),
+        ("service calls", asked(&clusters.calls), false),
+    ]
 }
 
 /// The lowest of them.

@@ -8,7 +8,9 @@
 //! seed -> plan -> record::Request -> store::client -> record::Outcome -> Recorder -> record
 //! ```
 
+pub mod deployments;
+mod random;
 mod recorder;
 pub mod store;
 
-pub use recorder::{Happening, Ns, OpenWatch, Recorder, UnderWay};
+pub use recorder::{Finished, Happening, Ns, OpenWatch, Recorder, UnderWay};

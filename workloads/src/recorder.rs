@@ -6,7 +6,7 @@
 //! **Invariant:** operations are numbered from 0 in the order of their invocation, and stand at their number
 //! (`operations_stand_at_their_number`).
 
-use record::{Operation, Outcome, Request, Watch, WatchEnd, WatchMessage};
+use record::{Call, Operation, Outcome, Request, UserWrite, Watch, WatchEnd, WatchMessage};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// True time since the trial began, in nanoseconds.
@@ -28,6 +28,8 @@ struct Shared {
 struct Collected {
     operations: Vec<Operation>,
     watches: Vec<Watch>,
+    writes: Vec<UserWrite>,
+    calls: Vec<Call>,
     newest_revision: i64,
 }
 
@@ -59,6 +61,23 @@ pub enum Happening<'a> {
         /// As it stands.
         state: &'a Watch,
     },
+    /// A user of the API was answered, or gave up.
+    Wrote(&'a UserWrite),
+    /// A call of a Service was answered, or was given up.
+    Called(&'a Call),
+}
+
+/// What a recorder collected.
+#[derive(Debug)]
+pub struct Finished {
+    /// In order of invocation.
+    pub operations: Vec<Operation>,
+    /// In order of opening.
+    pub watches: Vec<Watch>,
+    /// In order of invocation.
+    pub writes: Vec<UserWrite>,
+    /// In order of invocation.
+    pub calls: Vec<Call>,
 }
 
 /// An operation under way: to be handed back with its outcome.
@@ -162,8 +181,21 @@ impl Recorder {
         (self.shared.listen)(&Happening::WatchEnded { watch: watch.index, state });
     }
 
-    /// Takes everything collected; what comes later is not recorded. What is still under way has no outcome but that the trial is over.
-    pub fn finish(&self) -> (Vec<Operation>, Vec<Watch>) {
+    /// A user of the API was answered, or gave up.
+    pub fn wrote(&self, write: UserWrite) {
+        (self.shared.listen)(&Happening::Wrote(&write));
+        self.collected().writes.push(write);
+    }
+
+    /// A call of a Service was answered, or was given up.
+    pub fn called(&self, call: Call) {
+        (self.shared.listen)(&Happening::Called(&call));
+        self.collected().calls.push(call);
+    }
+
+    /// Takes everything collected; what comes later is not recorded. What is still under way has no outcome but that the
+    /// trial is over.
+    pub fn finish(&self) -> Finished {
         let at_ns = self.now_ns();
         let collected = std::mem::take(&mut *self.collected());
         let (mut operations, mut watches) = (collected.operations, collected.watches);
@@ -173,7 +205,11 @@ impl Recorder {
         for watch in watches.iter_mut().filter(|watch| watch.ended_ns == Ns::MAX) {
             watch.ended_ns = at_ns;
         }
-        (operations, watches)
+        let (mut writes, mut calls) = (collected.writes, collected.calls);
+        // They were noted when they ended; of those that began together the order of ends is kept.
+        writes.sort_by_key(|write| write.invoked_ns);
+        calls.sort_by_key(|call| call.invoked_ns);
+        Finished { operations, watches, writes, calls }
     }
 
     /// A client that panicked while it was recording leaves whole entries behind, so that poison means nothing.
@@ -208,7 +244,7 @@ mod tests {
         recorder.complete(second, done(5));
         recorder.complete(first, done(4));
         assert_eq!(recorder.newest_revision(), 5);
-        let (operations, _) = recorder.finish();
+        let operations = recorder.finish().operations;
         assert!(operations.iter().enumerate().all(|(number, operation)| operation.id == number as u64));
         let times: Vec<(Ns, Ns)> = operations.iter().map(|op| (op.invoked_ns, op.completed_ns)).collect();
         assert_eq!(times, [(0, 3), (1, 2)]);
@@ -219,7 +255,7 @@ mod tests {
         let recorder = recorder();
         let _abandoned = recorder.invoke(0, read());
         let _open = recorder.open_watch(7, KeyRange::key("k"), 3);
-        let (operations, watches) = recorder.finish();
+        let Finished { operations, watches, .. } = recorder.finish();
         assert!(matches!(operations[0].outcome, Outcome::Unknown { .. }));
         assert_eq!((operations[0].completed_ns, watches[0].ended_ns), (2, 2));
     }

@@ -17,6 +17,7 @@
 #[cfg(madsim)]
 mod context;
 pub mod disk;
+pub mod http;
 #[cfg(madsim)]
 mod lies;
 pub mod net;
@@ -25,3 +26,16 @@ pub mod random;
 pub mod sim;
 pub mod task;
 pub mod time;
+
+/// Names the time since this host was last started: the same for every process until the host reboots or loses its
+/// power. Where the system cannot tell, each call names another one, as after a reboot.
+pub fn boot_id() -> String {
+    #[cfg(madsim)]
+    if let Some(id) = context::with(|node| node.world.boot_id(node.host)) {
+        return id;
+    }
+    match std::fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        Ok(id) => id.trim().to_owned(),
+        Err(_) => format!("unknown-{:016x}", random::stream("boot").next_u64()),
+    }
+}

@@ -57,6 +57,7 @@ sentences! {
     unsynced_writes_survive_out_of_order: [writes_keep_their_order, unsynced_survives],
     a_sector_survives_as_a_whole: [sectors_tear],
     power_loss_during_a_sync_keeps_a_part: [writes_never_tear, unsynced_survives],
+    a_replaced_disk_is_empty: [],
     killing_a_process_keeps_what_it_wrote: [kill_loses_page_cache],
     names_may_be_lost_until_their_directory_is_synced: [unsynced_names_survive],
     names_survive_in_the_order_of_their_changes: [names_change_their_order],
@@ -227,6 +228,15 @@ mod checks {
         scene.power_cycle().await;
         let found = scene.found().await;
         assert!(found.iter().any(|file| file.contains("no") && file.contains("on")), "{found:?}");
+    }
+
+    pub async fn a_replaced_disk_is_empty(scene: Scene) {
+        scene.files(4).await;
+        scene.world.power_off(scene.a);
+        scene.world.replace_disk(scene.a);
+        scene.world.power_on(scene.a);
+        let names = async { Dir::open("/data").await?.list().await };
+        assert_eq!(scene.on(names).await.unwrap(), Vec::<String>::new());
     }
 
     pub async fn unsynced_writes_survive_out_of_order(scene: Scene) {

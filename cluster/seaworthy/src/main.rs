@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 
 /// Runs a member until it is told to stop or cannot go on.
 async fn store(config: MemberConfig) -> ExitCode {
-    let server = match Server::start(ServerConfig { store: config }).await {
+    let server = match Server::start(ServerConfig { store: config, control: None }).await {
         Ok(server) => server,
         Err(error) => return fail(FAILED, &error.to_string()),
     };

@@ -432,3 +432,29 @@ fn a_graceful_stop_hands_leadership_over_at_once() {
         cluster.agree().await;
     });
 }
+
+#[test]
+fn a_tree_has_whatever_was_acknowledged_before() {
+    check(|cluster| async move {
+        let client = cluster.client();
+        for n in 0..10 {
+            let leader = cluster.leader().await;
+            put(&client, "a", &format!("{n}")).await;
+            for id in 1..=3 {
+                let local = cluster.member(id).local();
+                let tree = local.tree().await.expect("a leader confirms it");
+                assert_eq!(tree.get(b"a").map(|kv| kv.value.clone()), Some(text(&format!("{n}"))));
+            }
+            if n % 3 == 0 {
+                let cut_off = leader % 3 + 1;
+                let local = cluster.member(cut_off).local();
+                cluster.cut_off(cut_off);
+                put(&client, "a", "unseen").await;
+                let tree = local.tree().await;
+                assert!(matches!(tree, Err(ClientError::Unavailable(_))), "{:?}", tree.map(|tree| tree.revision()));
+                cluster.rejoin(cut_off);
+                cluster.agree().await;
+            }
+        }
+    });
+}

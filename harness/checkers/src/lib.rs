@@ -25,6 +25,7 @@ mod c5;
 mod c6;
 mod c7;
 mod c9;
+mod cluster;
 mod findings;
 mod leases;
 #[cfg(test)]
@@ -53,7 +54,10 @@ pub fn judge(record: &Record) -> Vec<Verdict> {
         c10::check,
         c12::check,
     ];
-    checks.iter().map(|check| check(&h)).collect()
+    let mut verdicts: Vec<Verdict> = checks.iter().map(|check| check(&h)).collect();
+    verdicts.extend(cluster::judge(record, &h.log));
+    verdicts.sort_by_key(|verdict| verdict.guarantee);
+    verdicts
 }
 
 /// Judges the record by C1 alone: writes and consistent reads are strictly serializable.
@@ -150,7 +154,7 @@ mod tests {
     use crate::legal::{Draw, Shape, history};
     use crate::wrong::{WRONGS, Wrong};
     use proptest::prelude::*;
-    use record::{GUARANTEES, Reply};
+    use record::{GUARANTEES, Reply, Scope};
 
     /// A minute of enough of everything.
     const BUSY: Shape = Shape { clients: 6, seconds: 60, rate: 30, keys: 8, unknown_permille: 30 };
@@ -206,7 +210,8 @@ mod tests {
         let record = history(1, BUSY);
         let verdicts = judge(&record);
         let judged: Vec<_> = verdicts.iter().map(|v| v.guarantee).collect();
-        assert_eq!(judged, GUARANTEES.iter().map(|g| g.id).collect::<Vec<_>>());
+        let promised = GUARANTEES.iter().filter(|g| g.scope == Scope::Store).map(|g| g.id);
+        assert_eq!(judged, promised.collect::<Vec<_>>());
         for verdict in &verdicts {
             assert!(verdict.tested > 0, "{}", verdict.guarantee);
             assert_eq!(verdict.largest_ns.is_some(), verdict.guarantee.guaranteed().bound_ns.is_some());

@@ -218,6 +218,7 @@ impl Story {
             until_ns,
             members: vec![],
             clients: vec![],
+            nodes: vec![],
             busy: true,
             disabled: vec![],
             severed: vec![],

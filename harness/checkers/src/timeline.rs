@@ -198,7 +198,21 @@ fn is_around(kind: Kind) -> bool {
         | Kind::ClockFreeze
         | Kind::DiskError
         | Kind::DiskStall
-        | Kind::DiskFull => false,
+        | Kind::DiskFull
+        // A node is neither a member nor a client.
+        | Kind::NodePartition
+        | Kind::NodeLink
+        | Kind::NodeKill
+        | Kind::NodePowerLoss
+        | Kind::NodePause
+        | Kind::NodeClock
+        | Kind::NodeDisk
+        | Kind::NodeLost
+        | Kind::ZoneLost
+        | Kind::ContainerCrash
+        | Kind::ContainerSick
+        | Kind::ContainerSlow
+        | Kind::Reset => false,
     }
 }
 

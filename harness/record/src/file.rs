@@ -146,6 +146,7 @@ mod tests {
                 rate: 30,
                 keys: 4,
                 faults: true,
+                cluster: None,
             },
             seed: u64::MAX,
             executor_seed: 7,
@@ -161,6 +162,7 @@ mod tests {
             }],
             watches: vec![],
             observations: vec![],
+            cluster: <_>::default(),
             marks: BTreeMap::from([("vote granted".to_owned(), 3)]),
             healed_ns: 1,
             ended_ns: 3,
@@ -256,6 +258,6 @@ mod tests {
             "{error}"
         );
         let error = refused(b"{\"format\": 99, \"build\": \"b1\", \"a form of the future\": []}");
-        assert!(error.starts_with("r.json has format 99 but this build reads format 1;"), "{error}");
+        assert!(error.starts_with("r.json has format 99 but this build reads format 2;"), "{error}");
     }
 }

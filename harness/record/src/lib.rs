@@ -12,17 +12,21 @@ use faults::Schedule;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+mod cluster;
 mod file;
 mod guarantees;
 mod history;
 // Reports read records and know no faults but those named in them.
+pub use cluster::*;
 pub use faults::{Kind, Ns};
 pub use file::{ReadError, read, write};
-pub use guarantees::{ELECTION_NS, GUARANTEES, Guarantee, Guaranteed, PROGRESS_NS, Side};
+pub use guarantees::{
+    CONVERGE_NS, ELECTION_NS, FAILOVER_NS, GUARANTEES, Guarantee, Guaranteed, PROGRESS_NS, QUEUE_NS, Scope, Side,
+};
 pub use history::*;
 
 /// Version of the record's form. A reader refuses every other one.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// One trial.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -47,6 +51,8 @@ pub struct Record {
     pub watches: Vec<Watch>,
     /// What the harness saw of the members, in order of time.
     pub observations: Vec<Observation>,
+    /// What was seen of an orchestrator.
+    pub cluster: ClusterHistory,
     /// How often each mark was said.
     pub marks: BTreeMap<String, u64>,
     /// When the faults ended.
@@ -85,6 +91,8 @@ pub struct Config {
     pub keys: u32,
     /// Whether faults strike at all.
     pub faults: bool,
+    /// The orchestrator on the store, if there is one.
+    pub cluster: Option<Cluster>,
 }
 
 /// A fault that struck.
@@ -102,6 +110,8 @@ pub struct Strike {
     pub members: Vec<u32>,
     /// Numbers of the client hosts affected, resolved.
     pub clients: Vec<u32>,
+    /// Numbers of the nodes affected, resolved.
+    pub nodes: Vec<u32>,
     /// Whether what it struck was at work: its target was up and had applied or served something in the second before.
     pub busy: bool,
     /// Members that cannot serve in a majority meanwhile: down, paused, frozen, drifting too far, without a disk.

@@ -15,6 +15,9 @@ use std::collections::BTreeMap;
 /// Operations per simulated second of the quiet trial, against which others are held.
 const QUIET_RATE: u32 = 1;
 
+/// What a store is measured at, in operations per simulated second.
+const STORE_RATES: [u32; 2] = [30, 300];
+
 /// Shares smaller than this are shown together: there are two dozen kinds of task.
 const SHOWN_SHARE: f64 = 0.005;
 
@@ -29,6 +32,9 @@ struct Measured {
     slowest: f64,
     fastest: f64,
     operations_per_simulated_s: f64,
+    /// Requests that API servers answered, per CPU second and per simulated second; 0 without an orchestrator.
+    requests_per_cpu_s: f64,
+    requests_per_simulated_s: f64,
     /// CPU time per operation beyond what the quiet trial takes, in microseconds.
     us_per_operation: f64,
     /// The same trial with probes and watches but hardly any operation, and no faults.
@@ -45,6 +51,7 @@ struct Once {
     cpu_ns: u64,
     simulated_ns: u64,
     operations: u64,
+    requests: u64,
 }
 
 impl Once {
@@ -59,10 +66,10 @@ impl Once {
 /// What cannot be written as JSON; that is nothing.
 pub fn bench(arguments: &Bench) -> anyhow::Result<Exit> {
     let mut all = Vec::new();
-    for rate in &arguments.rate {
-        let setting = Setting { scenario: arguments.scenario.clone(), rate: Some(*rate) };
+    for rate in rates(arguments) {
+        let setting = Setting { scenario: arguments.scenario.clone(), rate, ..Setting::default() };
         let config = match trial::config(&setting) {
-            Ok(config) => of_length(config, arguments.seconds),
+            Ok(config) => without_a_quiet_tail(of_length(config, arguments.seconds)),
             Err(why) => {
                 eprintln!("error: {why}");
                 return Ok(Exit::USAGE);
@@ -80,6 +87,15 @@ pub fn bench(arguments: &Bench) -> anyhow::Result<Exit> {
     Ok(Exit::HELD)
 }
 
+/// Those asked for; else two for a store, and an orchestrator's own.
+fn rates(arguments: &Bench) -> Vec<Option<u32>> {
+    if !arguments.rate.is_empty() {
+        return arguments.rate.iter().copied().map(Some).collect();
+    }
+    let orchestrates = sim::scenario(&arguments.scenario).is_some_and(|config| config.cluster.is_some());
+    if orchestrates { vec![None] } else { STORE_RATES.map(Some).to_vec() }
+}
+
 /// The same trial over `seconds` simulated seconds, faults and calm in the same proportion.
 fn of_length(mut config: Config, seconds: Option<u64>) -> Config {
     if let Some(seconds) = seconds {
@@ -91,6 +107,18 @@ fn of_length(mut config: Config, seconds: Option<u64>) -> Config {
     }
     config
 }
+
+/// A trial of an orchestrator ends in minutes of peace, in which users do nothing: here they go on to the end.
+fn without_a_quiet_tail(mut config: Config) -> Config {
+    if config.cluster.is_some() {
+        let calm_ns = config.calm_ns.min(TAIL_NS);
+        (config.faults_ns, config.calm_ns) = (config.faults_ns + config.calm_ns - calm_ns, calm_ns);
+    }
+    config
+}
+
+/// What the users need to leave everything in order, and the readers to read the end state.
+const TAIL_NS: u64 = 10_000_000_000;
 
 fn measure(config: &Config, seeds: u64) -> Measured {
     let quiet = Config { rate: QUIET_RATE, faults: false, ..config.clone() };
@@ -114,6 +142,8 @@ fn measure(config: &Config, seeds: u64) -> Measured {
         slowest: trials[0].ratio(),
         fastest: trials[trials.len() - 1].ratio(),
         operations_per_simulated_s,
+        requests_per_cpu_s: median.requests as f64 * 1e9 / median.cpu_ns.max(1) as f64,
+        requests_per_simulated_s: median.requests as f64 / seconds(median.simulated_ns),
         us_per_operation: beyond_quiet_ns / operations_per_simulated_s.max(f64::MIN_POSITIVE) / 1e3,
         quiet_simulated_per_cpu_s: quiet.ratio(),
         times_quiet: quiet.ratio() / median.ratio(),
@@ -125,7 +155,9 @@ fn once(config: &Config, seed: u64) -> Once {
     let begun_ns = machine::cpu_ns();
     let judged = trial::judged(sim::trial(config.clone(), seed));
     let cpu_ns = machine::cpu_ns() - begun_ns;
-    Once { cpu_ns, simulated_ns: judged.record.ended_ns, operations: judged.record.operations.len() as u64 }
+    let record = &judged.record;
+    let requests = record.cluster.requests.iter().sum();
+    Once { cpu_ns, simulated_ns: record.ended_ns, operations: record.operations.len() as u64, requests }
 }
 
 /// Where time goes, over all seeds: by name of task, the checkers, and what is neither.
@@ -170,6 +202,12 @@ fn shown(it: &Measured) -> String {
             it.times_quiet, it.quiet_simulated_per_cpu_s, it.us_per_operation
         ),
     ];
+    if it.requests_per_cpu_s > 0.0 {
+        lines.push(format!(
+            "  {:.0} API requests per CPU second, {:.1} per simulated second",
+            it.requests_per_cpu_s, it.requests_per_simulated_s
+        ));
+    }
     let percent = |name: &str, share: f64| format!("  {:5.1} %  {name}", share * 100.0);
     let (shown, small): (Vec<_>, Vec<_>) = it.shares.iter().partition(|(_, share)| *share >= SHOWN_SHARE);
     lines.extend(shown.iter().map(|(name, share)| percent(name, *share)));

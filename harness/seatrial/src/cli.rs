@@ -61,7 +61,7 @@ pub enum Command {
 }
 
 /// Which trial it is, the seed apart.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct Setting {
     /// What is tried
     #[arg(long, value_name = "NAME", default_value = crate::trial::DEFAULT_SCENARIO)]
@@ -69,6 +69,26 @@ pub struct Setting {
     /// Operations per simulated second, of all clients together; the scenario's own if not given
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rate: Option<u32>,
+    /// Machines that run pods, in a scenario with an orchestrator; the scenario's own if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=5_000))]
+    pub nodes: Option<u32>,
+    /// Pods that all Deployments together may ask for; the scenario's own if not given
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub pods: Option<u32>,
+}
+
+impl Setting {
+    /// The arguments that say the same.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![format!("--scenario={}", self.scenario)];
+        let mut number = |name: &str, value: Option<u32>| {
+            arguments.extend(value.map(|value| format!("--{name}={value}")));
+        };
+        number("rate", self.rate);
+        number("nodes", self.nodes);
+        number("pods", self.pods);
+        arguments
+    }
 }
 
 /// Trials without `--seeds` and without `--seed`: a few seconds' work.
@@ -158,13 +178,15 @@ pub struct Determinism {
 Examples:
   cargo trial bench
   cargo trial bench --rate 30 --seeds 9
+  cargo trial bench --scenario deployments   an orchestrator, without a quiet tail
   cargo trial bench --seconds 300 --json")]
 pub struct Bench {
     /// Simulated seconds of each trial; the scenario's own if not given
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(10..=100_000))]
     pub seconds: Option<u64>,
-    /// Operations per simulated second, one figure for each
-    #[arg(long, value_name = "R,...", value_delimiter = ',', default_value = "30,300")]
+    /// Operations on the store per simulated second, one figure for each [default: 30,300, or the scenario's own with an
+    /// orchestrator]
+    #[arg(long, value_name = "R,...", value_delimiter = ',')]
     pub rate: Vec<u32>,
     /// Seeds per figure, of which the median is printed
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]

@@ -75,8 +75,7 @@ fn run_both(builds: &[PathBuf; 2], seed: u64, setting: &Setting, logs: &[PathBuf
     let start = |at: usize| -> anyhow::Result<Child> {
         let mut command = Command::new(&builds[at]);
         command.args(["log", "--seed", &seed.to_string(), "--out"]).arg(&logs[at]).stdin(Stdio::null());
-        command.args(["--scenario", &setting.scenario]);
-        command.args(setting.rate.map(|rate| format!("--rate={rate}")));
+        command.args(setting.arguments());
         command.spawn().with_context(|| format!("{} cannot be run", builds[at].display()))
     };
     let (mut dev, mut trial) = (start(0)?, start(1)?);

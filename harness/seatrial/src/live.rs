@@ -130,7 +130,7 @@ async fn trial(arguments: &Real, program: Program, folder: &Path) -> anyhow::Res
     let observations = observer.finish().await;
     let ended_ns = clock.now_ns();
     let stopped = stop(&mut cluster, config.members);
-    let (operations, watches) = recorder.finish();
+    let workloads::Finished { operations, watches, .. } = recorder.finish();
     let mut record = Record {
         format: FORMAT,
         build: BUILD.to_owned(),
@@ -141,6 +141,7 @@ async fn trial(arguments: &Real, program: Program, folder: &Path) -> anyhow::Res
         operations,
         watches,
         observations,
+        cluster: <_>::default(),
         marks: BTreeMap::new(),
         healed_ns: config.faults_ns,
         ended_ns,

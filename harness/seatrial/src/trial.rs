@@ -33,6 +33,23 @@ pub fn config(setting: &Setting) -> Result<Config, String> {
         format!("there is no scenario {:?}; there are {}", setting.scenario, names.join(", "))
     })?;
     config.rate = setting.rate.unwrap_or(config.rate);
+    match &mut config.cluster {
+        Some(cluster) => {
+            cluster.nodes = setting.nodes.unwrap_or(cluster.nodes);
+            if let Some(pods) = setting.pods {
+                // As many pods to a Deployment as in the scenario.
+                let per_app = (cluster.pods / cluster.apps.max(1)).max(1);
+                (cluster.pods, cluster.apps) = (pods, pods.div_ceil(per_app));
+            }
+        }
+        None if setting.nodes.or(setting.pods).is_some() => {
+            return Err(format!(
+                "the scenario {:?} has no nodes and no pods; leave --nodes and --pods out",
+                config.scenario
+            ));
+        }
+        None => {}
+    }
     Ok(config)
 }
 
@@ -62,8 +79,17 @@ pub fn repeat(config: &Config, seed: u64) -> String {
     if config.scenario != DEFAULT_SCENARIO {
         command += &format!(" --scenario {}", config.scenario);
     }
-    if sim::scenario(&config.scenario).is_some_and(|own| own.rate != config.rate) {
+    let Some(own) = sim::scenario(&config.scenario) else { return command };
+    if own.rate != config.rate {
         command += &format!(" --rate {}", config.rate);
+    }
+    if let (Some(own), Some(is)) = (own.cluster, &config.cluster) {
+        if own.nodes != is.nodes {
+            command += &format!(" --nodes {}", is.nodes);
+        }
+        if own.pods != is.pods {
+            command += &format!(" --pods {}", is.pods);
+        }
     }
     command
 }

@@ -9,7 +9,7 @@
 //!
 //! **Invariant:** when no fault is active nothing is left of any (`all_is_well_when_every_fault_is_over`).
 
-use faults::{Cut, DiskFault, Fault, Ns, Target, What};
+use faults::{ContainerFault, Cut, DiskFault, Fault, Ns, Target, What};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A host of a trial.
@@ -19,6 +19,8 @@ pub(crate) enum Host {
     Member(u32),
     /// With clients on it.
     Client(u32),
+    /// That runs pods.
+    Node(u32),
 }
 
 /// Which hosts there are.
@@ -26,6 +28,7 @@ pub(crate) enum Host {
 pub(crate) struct Topology {
     pub(crate) members: u32,
     pub(crate) client_hosts: u32,
+    pub(crate) nodes: u32,
 }
 
 /// What decides whom a fault hits, when it strikes.
@@ -71,6 +74,23 @@ struct HostTrouble {
     rate_permille: u32,
     wall_offset_ns: i64,
     disk: DiskTrouble,
+    containers: ContainerTrouble,
+    /// Faults that took its disk for good.
+    lost: u32,
+    /// Faults that made its containers crash.
+    crashes: u32,
+    /// Faults that reset its connections to the store's members.
+    resets: u32,
+}
+
+/// What ails a node's containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct ContainerTrouble {
+    pub(crate) hang: bool,
+    pub(crate) unready: bool,
+    pub(crate) flap: bool,
+    pub(crate) ignore_term: bool,
+    pub(crate) slow_ms: u64,
 }
 
 /// Worse is greater.
@@ -110,8 +130,17 @@ impl Default for DiskTrouble {
 
 impl Default for HostTrouble {
     fn default() -> Self {
-        let disk = DiskTrouble::default();
-        Self { power: Power::Running, paused: false, rate_permille: TRUE_RATE, wall_offset_ns: 0, disk }
+        Self {
+            power: Power::Running,
+            paused: false,
+            rate_permille: TRUE_RATE,
+            wall_offset_ns: 0,
+            disk: DiskTrouble::default(),
+            containers: ContainerTrouble::default(),
+            lost: 0,
+            crashes: 0,
+            resets: 0,
+        }
     }
 }
 
@@ -131,6 +160,14 @@ pub(crate) enum Action {
     WallOffset(Host, i64),
     Kill(Host),
     PowerOff(Host),
+    /// Put an empty disk into a host without power.
+    ReplaceDisk(Host),
+    /// What ails a node's containers from now on.
+    Containers(Host, ContainerTrouble),
+    /// Let a node's containers crash.
+    Crash(Host),
+    /// Reset a host's connections to the store's members.
+    Reset(Host),
     /// Start a process that was killed; power is on.
     Start(Host),
     /// Give a host its power back, and with it its process.
@@ -176,6 +213,9 @@ pub(crate) fn next_step(active: &BTreeMap<u32, Active>, now_ns: Ns) -> Option<Ns
             | What::ClockOffset { .. }
             | What::ClockDrift { .. }
             | What::ClockFreeze { .. }
+            | What::Containers { .. }
+            | What::Lost { .. }
+            | What::Reset { .. }
             | What::Disk { .. } => None,
         })
         .min()
@@ -231,8 +271,20 @@ fn host_actions(host: Host, was: HostTrouble, is: HostTrouble, actions: &mut Vec
         | (Power::Killed, Power::Killed)
         | (Power::Off, Power::Off) => {}
     }
+    if is.lost > was.lost {
+        actions.push(Action::ReplaceDisk(host));
+    }
     if stopped(is) && !stopped(was) {
         actions.push(Action::Pause(host));
+    }
+    if was.containers != is.containers {
+        actions.push(Action::Containers(host, is.containers));
+    }
+    if is.crashes > was.crashes {
+        actions.push(Action::Crash(host));
+    }
+    if is.resets > was.resets {
+        actions.push(Action::Reset(host));
     }
 }
 
@@ -271,6 +323,15 @@ impl Wanted {
                 }
             }
             What::ClockFreeze { .. } => hosts.for_each(|host| self.rate(host, 0)),
+            What::Containers { fault: ContainerFault::Crash, .. } => {
+                hosts.for_each(|host| self.host(host).crashes += 1);
+            }
+            What::Containers { fault, .. } => hosts.for_each(|host| self.host(host).containers.add(*fault)),
+            What::Lost { .. } => hosts.for_each(|host| {
+                self.power(host, Power::Off);
+                self.host(host).lost += 1;
+            }),
+            What::Reset { .. } => hosts.for_each(|host| self.host(host).resets += 1),
             What::Disk { fault, .. } => hosts.for_each(|host| self.host(host).disk.add(fault)),
         }
     }
@@ -313,6 +374,19 @@ impl LinkTrouble {
     }
 }
 
+impl ContainerTrouble {
+    fn add(&mut self, fault: ContainerFault) {
+        match fault {
+            ContainerFault::Crash => {}
+            ContainerFault::Hang => self.hang = true,
+            ContainerFault::Unready => self.unready = true,
+            ContainerFault::Flap => self.flap = true,
+            ContainerFault::IgnoreTerm => self.ignore_term = true,
+            ContainerFault::Slow(ms) => self.slow_ms = self.slow_ms.max(ms),
+        }
+    }
+}
+
 impl DiskTrouble {
     fn add(&mut self, fault: &DiskFault) {
         match fault {
@@ -329,8 +403,17 @@ impl DiskTrouble {
 }
 
 impl Topology {
+    fn has(self, host: Host) -> bool {
+        match host {
+            Host::Member(member) => member < self.members,
+            Host::Client(client) => client < self.client_hosts,
+            Host::Node(node) => node < self.nodes,
+        }
+    }
+
     pub(crate) fn hosts(self) -> impl Iterator<Item = Host> {
-        (0..self.members).map(Host::Member).chain((0..self.client_hosts).map(Host::Client))
+        let nodes = (0..self.nodes).map(Host::Node);
+        (0..self.members).map(Host::Member).chain((0..self.client_hosts).map(Host::Client)).chain(nodes)
     }
 }
 
@@ -344,8 +427,10 @@ pub(crate) fn resolve(target: &Target, situation: Situation, topology: Topology)
         Target::Follower => vec![Host::Member((leader + 1) % topology.members.max(1))],
         Target::Marked => vec![Host::Member(situation.marked.unwrap_or(0))],
         Target::Client(client) => vec![Host::Client(*client)],
+        Target::Node(node) => vec![Host::Node(*node)],
+        Target::Nodes(nodes) => nodes.iter().copied().map(Host::Node).collect(),
     };
-    hosts.into_iter().filter(|host| topology.hosts().any(|existing| existing == *host)).collect()
+    hosts.into_iter().filter(|host| topology.has(*host)).collect()
 }
 
 /// Whom a fault is aimed at.
@@ -362,6 +447,9 @@ pub(crate) fn target(what: &What) -> &Target {
         | What::ClockDrift { target, .. }
         | What::ClockSteps { target, .. }
         | What::ClockFreeze { target }
+        | What::Containers { target, .. }
+        | What::Lost { target }
+        | What::Reset { target }
         | What::Disk { target, .. } => target,
     }
 }
@@ -384,6 +472,9 @@ fn cut_links(side: &[Host], cut: &Cut, topology: Topology) -> Vec<(Host, Host)> 
         Cut::Inbound => links_from(side, topology).map(|(from, to)| (to, from)).collect(),
         Cut::Peers => {
             links_of(side, topology).filter(|(from, to)| from.member().is_some() && to.member().is_some()).collect()
+        }
+        Cut::ControlPlane => {
+            links_of(side, topology).filter(|(from, to)| from.member().is_some() || to.member().is_some()).collect()
         }
         Cut::Thread => {
             let spared = side.last().and_then(|host| host.member()).map(|last| (last + 1) % topology.members.max(1));
@@ -439,7 +530,11 @@ pub(crate) fn consequences(what: &What, hosts: &[Host], topology: Topology) -> C
             severed(links_of(hosts, topology).collect())
         }
         What::Hold { .. } => severed(links_from(hosts, topology).collect()),
-        What::Kill { .. } | What::PowerLoss { .. } | What::Pause { .. } | What::ClockFreeze { .. } => disabled(),
+        What::Kill { .. }
+        | What::PowerLoss { .. }
+        | What::Lost { .. }
+        | What::Pause { .. }
+        | What::ClockFreeze { .. } => disabled(),
         What::ClockDrift { permille, .. } if permille.abs_diff(TRUE_RATE) > TOLERATED_DRIFT_PERMILLE => disabled(),
         What::Disk { fault: DiskFault::Slow(times), .. } if *times < DISABLING_SLOWNESS => Consequences::default(),
         What::Disk { .. } => disabled(),
@@ -447,6 +542,8 @@ pub(crate) fn consequences(what: &What, hosts: &[Host], topology: Topology) -> C
         | What::Delay { .. }
         | What::ClockOffset { .. }
         | What::ClockSteps { .. }
+        | What::Containers { .. }
+        | What::Reset { .. }
         | What::ClockDrift { .. } => Consequences::default(),
     }
 }
@@ -456,7 +553,7 @@ impl Host {
     pub(crate) fn member(self) -> Option<u32> {
         match self {
             Host::Member(member) => Some(member),
-            Host::Client(_) => None,
+            Host::Client(_) | Host::Node(_) => None,
         }
     }
 
@@ -464,7 +561,15 @@ impl Host {
     pub(crate) fn client(self) -> Option<u32> {
         match self {
             Host::Client(client) => Some(client),
-            Host::Member(_) => None,
+            Host::Member(_) | Host::Node(_) => None,
+        }
+    }
+
+    /// Its number, if it runs pods.
+    pub(crate) fn node(self) -> Option<u32> {
+        match self {
+            Host::Node(node) => Some(node),
+            Host::Member(_) | Host::Client(_) => None,
         }
     }
 }
@@ -474,7 +579,8 @@ mod tests {
     use super::*;
     use faults::{Kind, When};
 
-    const TOPOLOGY: Topology = Topology { members: 3, client_hosts: 1 };
+    const TOPOLOGY: Topology = Topology { members: 3, client_hosts: 1, nodes: 0 };
+    const HOSTS: faults::Hosts = faults::Hosts { members: 3, client_hosts: 1, nodes: 0, zones: 0 };
     const M0: Host = Host::Member(0);
     const M1: Host = Host::Member(1);
     const M2: Host = Host::Member(2);
@@ -613,7 +719,7 @@ mod tests {
     #[test]
     fn all_is_well_when_every_fault_is_over() {
         for seed in 0..100 {
-            let schedule = faults::draw(&faults::Swarm::default(), seed, 3, 1, 60_000_000_000);
+            let schedule = faults::draw(&faults::Swarm::default(), seed, HOSTS, 60_000_000_000);
             let mut active = BTreeMap::new();
             let mut is = Wanted::default();
             for fault in &schedule.faults {

@@ -22,13 +22,14 @@ compile_error!(
 mod effects;
 mod listener;
 mod log;
+mod nodes;
 mod observer;
 mod sampler;
 mod stage;
 mod storm;
 
-use faults::{Ns, Schedule, Swarm};
-use record::{Config, Record};
+use faults::{Hosts, Kind, Ns, Schedule, Swarm};
+use record::{Cluster, Config, Record};
 use std::collections::BTreeMap;
 
 pub use rt::sim::TaskCost;
@@ -96,19 +97,42 @@ pub fn trial(config: Config, seed: u64) -> Trial {
     let one_more = rt::random::Random::from_seed(seed ^ TOPOLOGY).chance(config.one_more_permille);
     let config = Config { members: config.members + u32::from(one_more), one_more_permille: 0, ..config };
     let schedule = if config.faults {
-        faults::draw(&Swarm::default(), seed, config.members, config.client_hosts, config.faults_ns)
+        faults::draw(&swarm(&config), seed, hosts(&config), config.faults_ns)
     } else {
         Schedule::default()
     };
     Trial { config, seed, executor_seed: seed, schedule, keep_log: false, profile: false }
 }
 
+/// Which hosts there are to be struck.
+fn hosts(config: &Config) -> Hosts {
+    let (nodes, zones) = config.cluster.as_ref().map_or((0, 0), |cluster| (cluster.nodes, cluster.zones));
+    Hosts { members: config.members, client_hosts: config.client_hosts, nodes, zones }
+}
+
+/// What may strike. The two kinds that stop all service come less often where much else is to be seen.
+fn swarm(config: &Config) -> Swarm {
+    if config.cluster.is_none() {
+        return Swarm::default();
+    }
+    Swarm { kinds: Kind::all().collect(), on_permille: CLUSTER_ON_PERMILLE, ..Swarm::default() }
+}
+
+/// Of the kinds of fault, how many a trial of an orchestrator switches on, in thousandths: there are nearly twice as
+/// many as for a store, and the time that a rollout takes must now and then pass undisturbed.
+const CLUSTER_ON_PERMILLE: u32 = 350;
+
 /// Names of all scenarios, with what they are.
-pub const SCENARIOS: [(&str, &str); 4] = [
+pub const SCENARIOS: [(&str, &str); 6] = [
     ("store", "a store of 3 (now and then 4) members under all kinds of faults, 30 operations per second"),
     ("store-5", "the same with 5 members, so that two may be lost"),
     ("busy", "a store of 3 members under all kinds of faults, 300 operations per second"),
     ("calm", "a store of 3 members to which nothing happens"),
+    (
+        "deployments",
+        "an orchestrator of 3 + 10 hosts with 100 pods: Deployments and Services under all kinds of faults",
+    ),
+    ("harbour", "the same, to which nothing happens"),
 ];
 
 /// The scenario called `name`.
@@ -123,13 +147,31 @@ pub fn scenario(name: &str) -> Option<Config> {
         rate: 30,
         keys: 40,
         faults: true,
+        cluster: None,
     };
     match name {
         "store" => Some(store),
         "store-5" => Some(Config { members: 5, one_more_permille: 0, ..store }),
         "busy" => Some(Config { rate: 300, keys: 200, ..store }),
         "calm" => Some(Config { faults: false, ..store }),
+        "deployments" => Some(deployments(store)),
+        "harbour" => Some(Config { faults: false, ..deployments(store) }),
         _ => None,
+    }
+}
+
+/// The standard trial of an orchestrator: ten simulated minutes, of which the last seven are for what takes detection,
+/// eviction and a restart elsewhere.
+fn deployments(store: Config) -> Config {
+    let cluster = Cluster { nodes: 10, zones: 3, apps: 12, pods: 100, writes_per_ks: 2_000, calls_per_s: 10 };
+    Config {
+        one_more_permille: 0,
+        faults_ns: 180 * SECOND,
+        calm_ns: 420 * SECOND,
+        rate: 4,
+        keys: 20,
+        cluster: Some(cluster),
+        ..store
     }
 }
 
@@ -151,6 +193,7 @@ fn empty_record(trial: &Trial) -> Record {
         operations: vec![],
         watches: vec![],
         observations: vec![],
+        cluster: <_>::default(),
         marks: BTreeMap::new(),
         healed_ns: trial.config.faults_ns,
         ended_ns: 0,

@@ -1,9 +1,11 @@
 //! The trial's subscriber: product code reports through `tracing`, and this takes what a trial wants to see.
 //!
-//! It listens to the targets `mark` and `lead` and to warnings of product code. Everything else is disabled at its
+//! It listens to the targets of crate `mark` and to warnings of product code. Everything else is disabled at its
 //! call site and costs one load.
 
 use crate::observer::{Lead, Observer};
+use faults::Ns;
+use record::{Container, Sight};
 use rt::sim::{HostId, World};
 use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +21,8 @@ pub(crate) struct Listener {
     pub(crate) world: World,
     /// The members' hosts, in order.
     pub(crate) members: Vec<HostId>,
+    /// The nodes' hosts, in order.
+    pub(crate) nodes: Vec<HostId>,
     pub(crate) observer: Arc<Mutex<Observer>>,
     /// Told when a fault is due because of a mark.
     pub(crate) due: Arc<Notify>,
@@ -27,10 +31,12 @@ pub(crate) struct Listener {
 impl Listener {
     fn heard(&self, event: &Event<'_>) {
         let at_ns = self.world.now_ns();
-        let member = World::current_host().and_then(|host| {
-            let at = self.members.iter().position(|member| *member == host)?;
+        let host = World::current_host();
+        let number = |hosts: &[HostId]| {
+            let at = hosts.iter().position(|other| Some(*other) == host)?;
             u32::try_from(at).ok()
-        });
+        };
+        let member = number(&self.members);
         let mut observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
         match event.metadata().target() {
             mark::MARK => {
@@ -46,6 +52,25 @@ impl Listener {
                 if let (Some(lead), Some(member)) = (said.lead(), said.member()) {
                     observer.lead(at_ns, member, lead);
                 }
+                if let (Some(leads), Some(member)) = (said.elected, member) {
+                    observer.saw(Sight::Elected { at_ns, member, lease: said.lease, epoch: said.epoch, leads });
+                }
+            }
+            mark::EFFECT => {
+                let mut said = Seen::default();
+                event.record(&mut said);
+                if let (Some(member), "before") = (member, said.phase.as_str()) {
+                    observer.saw(Sight::Effect { at_ns, member, controller: said.controller, key: said.key });
+                }
+            }
+            mark::CONTAINER => {
+                let mut said = Seen::default();
+                event.record(&mut said);
+                if let Some(node) = number(&self.nodes)
+                    && let Some(sight) = said.sight(at_ns, node, |id| observer.runs(node, id))
+                {
+                    observer.saw(sight);
+                }
             }
             target => {
                 let mut warning = Warning(format!("{target}:"));
@@ -58,7 +83,7 @@ impl Listener {
 
 fn wanted(metadata: &Metadata<'_>) -> bool {
     match metadata.target() {
-        mark::MARK | mark::LEAD => true,
+        mark::MARK | mark::LEAD | mark::EFFECT | mark::CONTAINER => true,
         _ => metadata.is_event() && *metadata.level() <= Level::WARN,
     }
 }
@@ -119,6 +144,10 @@ struct Said {
     term: u64,
     index: u64,
     entry_term: u64,
+    /// Whether it came to hold a Lease, or ceased to.
+    elected: Option<bool>,
+    lease: String,
+    epoch: i64,
 }
 
 enum What {
@@ -154,8 +183,22 @@ impl Visit for Said {
         }
     }
 
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        if field.name() == "transitions" {
+            self.epoch = value;
+        }
+    }
+
     fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "lease" {
+            value.clone_into(&mut self.lease);
+        }
         if field.name() == "lead" {
+            self.elected = match value {
+                "elected" => Some(true),
+                "unelected" => Some(false),
+                _ => None,
+            };
             self.what = match value {
                 "leads" => Some(What::Leads),
                 "steps down" => Some(What::StepsDown),
@@ -163,6 +206,59 @@ impl Visit for Said {
                 _ => None,
             };
         }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
+}
+
+/// What was said of an effect or a container.
+#[derive(Default)]
+struct Seen {
+    event: String,
+    phase: String,
+    controller: String,
+    key: String,
+    pod_uid: String,
+    container: String,
+    id: String,
+    code: i32,
+    signal: String,
+}
+
+impl Seen {
+    fn sight(self, at_ns: Ns, node: u32, runs: impl Fn(&str) -> bool) -> Option<Sight> {
+        let container = Container { at_ns, node, pod_uid: self.pod_uid, name: self.container, id: self.id };
+        match self.event.as_str() {
+            "started" => Some(Sight::Started(container)),
+            "exited" => Some(Sight::Exited { container, code: self.code }),
+            "signalled" => Some(Sight::Signalled { container, kill: self.signal == "SIGKILL" }),
+            "adopted" if !runs(&container.id) => Some(Sight::Started(container)),
+            // A container that was adopted runs as it did, and so does one that was probed.
+            _ => None,
+        }
+    }
+}
+
+impl Visit for Seen {
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        if field.name() == "code" {
+            self.code = i32::try_from(value).unwrap_or(i32::MAX);
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let text = match field.name() {
+            "container" => &mut self.event,
+            "phase" => &mut self.phase,
+            "controller" => &mut self.controller,
+            "key" => &mut self.key,
+            "pod_uid" => &mut self.pod_uid,
+            "name" => &mut self.container,
+            "id" => &mut self.id,
+            "signal" => &mut self.signal,
+            _ => return,
+        };
+        value.clone_into(text);
     }
 
     fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}

@@ -9,10 +9,11 @@
 //! All of it happens on the trial's one thread. Product code runs within some of these calls' callers, never within the
 //! calls: an [`Observer`] that is locked calls nobody.
 
+use crate::effects::Topology;
 use crate::log::{Hasher, Line, Log};
 use crate::storm::{Awaited, Due, Turn};
 use faults::Ns;
-use record::{Observation, Operation, Outcome, Reply, Request, WatchEvent};
+use record::{Container, Observation, Operation, Outcome, Reply, Request, Sight, WatchEvent};
 use std::collections::BTreeMap;
 use workloads::Happening;
 
@@ -30,6 +31,12 @@ pub(crate) struct Observer {
     /// When each member last applied something and each client host was last answered.
     members_worked_ns: Vec<Ns>,
     clients_worked_ns: Vec<Ns>,
+    /// What happened to containers, nodes and leaders of controllers.
+    sights: Vec<Sight>,
+    /// Of each node: its containers that run, by the runtime's id.
+    containers: Vec<BTreeMap<String, Container>>,
+    /// Of each member: the Leases that its process believes to hold, with their epochs.
+    elected: Vec<BTreeMap<String, i64>>,
     /// The trial is over: what is said while its processes are dropped is not part of it.
     closed: bool,
 }
@@ -41,6 +48,7 @@ pub(crate) struct Seen {
     pub(crate) log: Option<String>,
     pub(crate) observations: Vec<Observation>,
     pub(crate) marks: BTreeMap<String, u64>,
+    pub(crate) sights: Vec<Sight>,
 }
 
 /// What a member says about leading.
@@ -55,7 +63,8 @@ pub(crate) enum Lead {
 const BUSY_NS: Ns = 1_000_000_000;
 
 impl Observer {
-    pub(crate) fn new(members: u32, client_hosts: u32, awaited: Vec<Awaited>, keep_log: bool) -> Self {
+    pub(crate) fn new(topology: Topology, awaited: Vec<Awaited>, keep_log: bool) -> Self {
+        let Topology { members, client_hosts, nodes } = topology;
         Self {
             log: Log::new(keep_log),
             observations: Vec::new(),
@@ -66,6 +75,9 @@ impl Observer {
             due: Vec::new(),
             members_worked_ns: vec![0; members as usize],
             clients_worked_ns: vec![0; client_hosts as usize],
+            sights: Vec::new(),
+            containers: vec![BTreeMap::new(); nodes as usize],
+            elected: vec![BTreeMap::new(); members as usize],
             closed: false,
         }
     }
@@ -129,6 +141,12 @@ impl Observer {
         if let Some(term) = self.leading[member as usize].filter(|_| !up) {
             self.lead(at_ns, member, Lead::StepsDown { term });
         }
+        if !up {
+            let held = std::mem::take(&mut self.elected[member as usize]);
+            held.into_iter().for_each(|(lease, epoch)| {
+                self.saw(Sight::Elected { at_ns, member, lease, epoch, leads: false });
+            });
+        }
         self.log.line(at_ns, |line| {
             line.word("process").number(member.into()).word(if up { "up" } else { "down" });
         });
@@ -159,12 +177,44 @@ impl Observer {
         }
     }
 
+    /// Something happened to a container, a node or a leader of controllers.
+    pub(crate) fn saw(&mut self, sight: Sight) {
+        if self.closed {
+            return;
+        }
+        match &sight {
+            Sight::Started(container) => {
+                self.containers[container.node as usize].insert(container.id.clone(), container.clone());
+            }
+            Sight::Exited { container, .. } => {
+                self.containers[container.node as usize].remove(&container.id);
+            }
+            Sight::NodeDown { node, .. } => self.containers[*node as usize].clear(),
+            Sight::Elected { member, lease, epoch, leads, .. } => {
+                let held = &mut self.elected[*member as usize];
+                if *leads {
+                    held.insert(lease.clone(), *epoch);
+                } else {
+                    held.remove(lease);
+                }
+            }
+            Sight::Signalled { .. } | Sight::Agent { .. } | Sight::Effect { .. } => {}
+        }
+        self.log.line(sight.at_ns(), |line| {
+            line.debug(&sight);
+        });
+        self.sights.push(sight);
+    }
+
     /// A fault struck or was healed.
     pub(crate) fn turned(&mut self, at_ns: Ns, turn: &Turn) {
         self.log.line(at_ns, |line| match turn {
             Turn::Struck(strike) => {
                 line.word("strikes").word(strike.kind.name()).number(strike.fault.into());
                 line.word("members").debug(&strike.members).word("clients").debug(&strike.clients);
+                if !strike.nodes.is_empty() {
+                    line.word("nodes").debug(&strike.nodes);
+                }
             }
             Turn::Healed(fault) => {
                 line.word("healed").number((*fault).into());
@@ -210,14 +260,25 @@ impl Observer {
         (recent(&self.members_worked_ns), recent(&self.clients_worked_ns))
     }
 
+    /// Whether this container runs on a node, as far as is known.
+    pub(crate) fn runs(&self, node: u32, id: &str) -> bool {
+        self.containers.get(node as usize).is_some_and(|containers| containers.contains_key(id))
+    }
+
+    /// Whether containers run on a node.
+    pub(crate) fn node_is_busy(&self, node: u32) -> bool {
+        self.containers.get(node as usize).is_some_and(|containers| !containers.is_empty())
+    }
+
     /// Ends the trial: whatever is seen from now on is not part of it.
     pub(crate) fn close(&mut self) -> Seen {
         self.closed = true;
+        let sights = std::mem::take(&mut self.sights);
         let (log_hash, checkpoints, log) = std::mem::take(&mut self.log).finish();
         let mut observations = std::mem::take(&mut self.observations);
         // Exact times are told a moment later: the ends of processes.
         observations.sort_by_key(at_ns);
-        Seen { log_hash, checkpoints, log, observations, marks: std::mem::take(&mut self.marks) }
+        Seen { log_hash, checkpoints, log, observations, marks: std::mem::take(&mut self.marks), sights }
     }
 }
 
@@ -287,6 +348,12 @@ fn describe(line: &mut Line<'_>, happening: &Happening<'_>) {
         }
         Happening::WatchEnded { watch, state } => {
             line.word("watched").number(*watch as u64).debug(&state.end);
+        }
+        Happening::Wrote(write) => {
+            line.word("wrote").word(&write.what).word(&write.object).debug(&write.outcome);
+        }
+        Happening::Called(call) => {
+            line.word("called").word(&call.service).debug(&call.answer);
         }
     }
 }
@@ -386,7 +453,7 @@ mod tests {
     use super::*;
 
     fn observer(awaited: Vec<Awaited>) -> Observer {
-        Observer::new(3, 1, awaited, true)
+        Observer::new(Topology { members: 3, client_hosts: 1, nodes: 0 }, awaited, true)
     }
 
     #[test]

@@ -2,14 +2,16 @@
 
 use crate::effects::{Action, DiskTrouble, Host, LinkTrouble, Topology};
 use crate::listener::Listener;
+use crate::nodes::{Nodes, run_client_host};
 use crate::observer::Observer;
 use crate::sampler::Sampler;
 use crate::storm::{Due, Storm};
 use crate::{Cost, Outcome, Trial, empty_record};
 use faults::Ns;
-use record::{Config, Operation, Record, Request};
-use rt::sim::{DiskFaults, ExitReason, HostId, LinkConfig, Panicked, World};
+use record::{ClusterHistory, Config, Operation, Record, Request};
+use rt::sim::{DiskFaults, Exit, ExitReason, HostId, LinkConfig, Panicked, World};
 use seaworthy::{Server, ServerConfig};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
@@ -19,7 +21,7 @@ use std::time::Duration;
 use store::server::{MemberAddress, MemberConfig};
 use tokio::sync::Notify;
 use workloads::store::Setting;
-use workloads::{Happening, Recorder};
+use workloads::{Finished, Happening, Recorder};
 
 /// How long a process that exited by itself stays down: systemd's restart delay is 100 ms, but a member that finds its
 /// disk broken should not spend a trial restarting.
@@ -35,7 +37,7 @@ const SEGMENT_BYTES: u32 = 64 * 1024;
 const CLIENT_PORT: u16 = 2379;
 const PEER_PORT: u16 = 2380;
 
-const SECOND: Ns = 1_000_000_000;
+pub(crate) const SECOND: Ns = 1_000_000_000;
 
 /// Runs a trial in `world`.
 pub(crate) async fn run(world: World, trial: Trial) -> Outcome {
@@ -43,14 +45,16 @@ pub(crate) async fn run(world: World, trial: Trial) -> Outcome {
     let listener = Listener {
         world: stage.world.clone(),
         members: stage.members.clone(),
+        nodes: stage.nodes.ids.clone(),
         observer: stage.observer.clone(),
         due: stage.due.clone(),
     };
     let _listening = tracing::subscriber::set_default(listener);
     stage.start_members();
+    stage.start_nodes();
     stage.start_clients(trial.seed);
-    for member in 0..stage.config.members {
-        stage.world.spawn("supervisor", Arc::clone(&stage).supervise(member));
+    for host in stage.topology.hosts().filter(|host| host.client().is_none()) {
+        stage.world.spawn("supervisor", Arc::clone(&stage).supervise(host));
     }
     stage.world.spawn("storm", Arc::clone(&stage).blow());
     stage.world.spawn("sampler", Arc::clone(&stage).sample());
@@ -59,15 +63,17 @@ pub(crate) async fn run(world: World, trial: Trial) -> Outcome {
 }
 
 /// The world of one trial and everything that watches over it.
-struct Stage {
-    world: World,
-    config: Config,
-    members: Vec<HostId>,
-    clients: Vec<HostId>,
+pub(crate) struct Stage {
+    pub(crate) world: World,
+    pub(crate) config: Config,
+    topology: Topology,
+    pub(crate) members: Vec<HostId>,
+    pub(crate) clients: Vec<HostId>,
+    pub(crate) nodes: Nodes,
     /// The link between any two hosts in peace.
     link: LinkConfig,
-    recorder: Recorder,
-    observer: Arc<Mutex<Observer>>,
+    pub(crate) recorder: Recorder,
+    pub(crate) observer: Arc<Mutex<Observer>>,
     sampler: Mutex<Sampler>,
     storm: Mutex<Storm>,
     /// Told when a fault is due because of a mark.
@@ -75,9 +81,9 @@ struct Stage {
     /// Told when a client asks for a compaction.
     compaction: Arc<Notify>,
     /// Of each member: what runs, once it has started.
-    running: Vec<Mutex<Option<Arc<Server>>>>,
-    /// Of each member: told when its process was started.
-    started: Vec<Notify>,
+    pub(crate) running: Vec<Mutex<Option<Arc<Server>>>>,
+    /// Of each host that is supervised: told when its process was started.
+    started: BTreeMap<Host, Notify>,
 }
 
 impl Stage {
@@ -90,9 +96,10 @@ impl Stage {
         };
         let members: Vec<HostId> = (0..config.members).map(|number| host(0, "s", number)).collect();
         let clients: Vec<HostId> = (0..config.client_hosts).map(|number| host(1, "c", number)).collect();
-        let topology = Topology { members: config.members, client_hosts: config.client_hosts };
+        let nodes = Nodes::new(&world, &config);
+        let topology = Topology { members: config.members, client_hosts: config.client_hosts, nodes: nodes.count() };
         let storm = Storm::new(&trial.schedule, topology, config.faults_ns);
-        let observer = Observer::new(config.members, config.client_hosts, storm.awaited(), trial.keep_log);
+        let observer = Observer::new(topology, storm.awaited(), trial.keep_log);
         let observer = Arc::new(Mutex::new(observer));
         let compaction = Arc::new(Notify::new());
         let recorder = {
@@ -114,9 +121,11 @@ impl Stage {
             due: Arc::new(Notify::new()),
             compaction,
             running: members.iter().map(|_| Mutex::new(None)).collect(),
-            started: members.iter().map(|_| Notify::new()).collect(),
+            started: topology.hosts().map(|host| (host, Notify::new())).collect(),
+            topology,
             members,
             clients,
+            nodes,
             config,
             world,
         }
@@ -133,7 +142,8 @@ impl Stage {
     /// A member's process: it ends when the member stops.
     async fn member(self: Arc<Self>, member: u32) {
         lock(&self.observer).process(self.world.now_ns(), member, true);
-        let why = match Server::start(ServerConfig { store: member_config(&self.config, member) }).await {
+        let config = ServerConfig { store: member_config(&self.config, member), control: self.control_config(member) };
+        let why = match Server::start(config).await {
             Ok(running) => {
                 let running = Arc::new(running);
                 *lock(&self.running[member as usize]) = Some(running.clone());
@@ -147,34 +157,38 @@ impl Stage {
     fn start_clients(&self, seed: u64) {
         let endpoints = (0..self.config.members).map(|member| address(member, CLIENT_PORT)).collect();
         let setting = Setting { recorder: self.recorder.clone(), endpoints, config: self.config.clone(), seed };
+        let users = self.users_setting(seed);
         for (host, id) in (0..).zip(&self.clients) {
-            let setting = setting.clone();
+            let (setting, users) = (setting.clone(), users.clone());
+            let api_servers = self.api_servers();
             // Clients that began anew would write their values a second time.
             let begun = AtomicBool::new(false);
             let process = move || -> Process {
                 if begun.swap(true, Ordering::Relaxed) {
                     return Box::pin(std::future::pending());
                 }
-                Box::pin(workloads::store::run_host(setting.clone(), host))
+                let store = workloads::store::run_host(setting.clone(), host);
+                match users.clone() {
+                    None => Box::pin(store),
+                    Some(users) => Box::pin(run_client_host(store, users, host, api_servers.clone())),
+                }
             };
             self.world.start(*id, process);
         }
     }
 
-    /// Notes each end of a member's process, and starts one that ended by itself again, as an init system would.
-    async fn supervise(self: Arc<Self>, member: u32) {
-        let host = self.members[member as usize];
+    /// Notes each end of a host's process, and starts one that ended by itself again, as an init system would.
+    async fn supervise(self: Arc<Self>, host: Host) {
+        let id = self.id(host);
         let mut last = 0;
         loop {
-            let exit = self.world.wait_exit(host).await;
+            let exit = self.world.wait_exit(id).await;
             if exit.process == last {
-                self.started[member as usize].notified().await;
+                self.started[&host].notified().await;
                 continue;
             }
             last = exit.process;
-            *lock(&self.running[member as usize]) = None;
-            lock(&self.sampler).forget(member);
-            lock(&self.observer).process(exit.at_ns, member, false);
+            self.note_exit(host, &exit);
             match exit.reason {
                 // A fault's end starts it again.
                 ExitReason::Killed | ExitReason::PoweredOff => continue,
@@ -184,14 +198,26 @@ impl Stage {
             self.world.sleep_ns(RESTART_NS).await;
             let (down, paused) = {
                 let storm = lock(&self.storm);
-                (storm.is().keeps_down(Host::Member(member)), storm.is().pauses(Host::Member(member)))
+                (storm.is().keeps_down(host), storm.is().pauses(host))
             };
-            if !down && !self.world.is_running(host) {
-                self.world.restart(host);
+            if !down && !self.world.is_running(id) {
+                self.world.restart(id);
                 if paused {
-                    self.world.pause(host);
+                    self.world.pause(id);
                 }
             }
+        }
+    }
+
+    fn note_exit(&self, host: Host, exit: &Exit) {
+        match host {
+            Host::Member(member) => {
+                *lock(&self.running[member as usize]) = None;
+                lock(&self.sampler).forget(member);
+                lock(&self.observer).process(exit.at_ns, member, false);
+            }
+            Host::Node(node) => self.agent_exited(node, exit),
+            Host::Client(_) => {}
         }
     }
 
@@ -229,6 +255,7 @@ impl Stage {
                 members[member as usize] && self.world.is_running(id) && !self.world.is_paused(id)
             }
             Host::Client(client) => clients[client as usize],
+            Host::Node(node) => lock(&self.observer).node_is_busy(node),
         };
         let (actions, turns) = lock(&self.storm).advance(now_ns, &due, leader, busy);
         turns.iter().for_each(|turn| lock(&self.observer).turned(now_ns, turn));
@@ -247,6 +274,19 @@ impl Stage {
             Action::Rate(host, permille) => world.set_rate(id(host), permille),
             Action::WallOffset(host, offset_ns) => world.set_wall_offset(id(host), offset_ns),
             Action::Kill(host) => world.kill(id(host)),
+            Action::ReplaceDisk(host) => {
+                if !world.is_powered(id(host)) {
+                    world.replace_disk(id(host));
+                }
+            }
+            Action::Containers(host, trouble) => self.trouble_containers(host, trouble),
+            Action::Crash(host) => self.crash_containers(host),
+            Action::Reset(host) => {
+                self.members
+                    .iter()
+                    .filter(|member| **member != id(host))
+                    .for_each(|member| world.reset(id(host), *member));
+            }
             Action::PowerOff(host) => world.power_off(id(host)),
             Action::Start(host) => {
                 world.restart(id(host));
@@ -262,15 +302,14 @@ impl Stage {
     }
 
     fn note_start(&self, host: Host) {
-        if let Host::Member(member) = host {
-            self.started[member as usize].notify_one();
-        }
+        self.started[&host].notify_one();
     }
 
     fn id(&self, host: Host) -> HostId {
         match host {
             Host::Member(member) => self.members[member as usize],
             Host::Client(client) => self.clients[client as usize],
+            Host::Node(node) => self.nodes.ids[node as usize],
         }
     }
 
@@ -289,6 +328,7 @@ impl Stage {
             }
             self.look();
             if at_ns.is_multiple_of(SECOND) {
+                self.count_requests();
                 self.checkpoint();
             }
         }
@@ -318,7 +358,8 @@ impl Stage {
     fn collect(&self, trial: &Trial) -> Outcome {
         self.look();
         self.checkpoint();
-        let (operations, watches) = self.recorder.finish();
+        let end = self.end_state();
+        let Finished { operations, watches, writes, calls } = self.recorder.finish();
         let seen = lock(&self.observer).close();
         let storm = std::mem::replace(&mut *lock(&self.storm), Storm::over());
         let record = Record {
@@ -326,6 +367,13 @@ impl Stage {
             operations,
             watches,
             observations: seen.observations,
+            cluster: ClusterHistory {
+                sights: seen.sights,
+                writes,
+                calls,
+                end,
+                requests: lock(&self.nodes.requests).clone(),
+            },
             marks: seen.marks,
             ended_ns: self.world.now_ns(),
             log_hash: seen.log_hash,
@@ -338,7 +386,7 @@ impl Stage {
     }
 }
 
-type Process = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) type Process = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The record's form of a panic.
 pub(crate) fn panic_record(panicked: &Panicked) -> record::Panic {
@@ -391,6 +439,6 @@ fn thread_cpu_ns() -> u64 {
 }
 
 /// Whoever panicked while holding a lock ended its process, not the trial.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -76,7 +76,7 @@ impl Storm {
 
     /// No faults.
     pub(crate) fn over() -> Self {
-        Self::new(&Schedule::default(), Topology { members: 0, client_hosts: 0 }, 0)
+        Self::new(&Schedule::default(), Topology { members: 0, client_hosts: 0, nodes: 0 }, 0)
     }
 
     /// The faults that wait for a mark.
@@ -157,6 +157,7 @@ impl Storm {
             until_ns: now_ns + fault.for_ns,
             members: hosts.iter().filter_map(|host| host.member()).collect(),
             clients: hosts.iter().filter_map(|host| host.client()).collect(),
+            nodes: hosts.iter().filter_map(|host| host.node()).collect(),
             busy: hosts.iter().any(|host| busy(*host)),
             disabled: consequences.disabled,
             severed: consequences.severed,
@@ -179,7 +180,8 @@ mod tests {
     use faults::{Kind, Swarm, Target, What};
 
     const SECOND: Ns = 1_000_000_000;
-    const TOPOLOGY: Topology = Topology { members: 3, client_hosts: 2 };
+    const TOPOLOGY: Topology = Topology { members: 3, client_hosts: 2, nodes: 0 };
+    const HOSTS: faults::Hosts = faults::Hosts { members: 3, client_hosts: 2, nodes: 0, zones: 0 };
 
     fn kill(id: u32, when: When, target: Target) -> Fault {
         Fault { id, kind: Kind::Kill, when, for_ns: SECOND, what: What::Kill { target } }
@@ -230,7 +232,7 @@ mod tests {
     fn everything_is_over_when_the_time_of_faults_is() {
         for seed in 0..100 {
             let faults_ns = 60 * SECOND;
-            let schedule = faults::draw(&Swarm::default(), seed, 3, 2, faults_ns);
+            let schedule = faults::draw(&Swarm::default(), seed, HOSTS, faults_ns);
             let mut storm = Storm::new(&schedule, TOPOLOGY, faults_ns);
             let due: Vec<Due> = storm
                 .awaited()

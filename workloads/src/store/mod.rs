@@ -10,9 +10,9 @@
 //!
 //! Numbers of clients tell what they are: see [`client_count`], [`PROBER`], [`WATCHERS`], [`VISITORS`], [`READERS`].
 
+use crate::random::stream;
 use crate::recorder::{Ns, Recorder};
 use record::{Change, Config, Outcome, Request};
-use rt::random::Random;
 use rt::task::JoinHandle;
 use std::time::Duration;
 use store::client::{Client, ClientConfig};
@@ -221,18 +221,6 @@ fn rotated(endpoints: &[String], by: u32) -> Vec<String> {
     rotated
 }
 
-/// The stream `name` of client `number`: FNV-1a, then splitmix64's finish, so that near names give far seeds.
-fn stream(seed: u64, name: &str, number: u32) -> Random {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    let bytes = seed.to_le_bytes().into_iter().chain(name.bytes()).chain(number.to_le_bytes());
-    for byte in bytes {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    Random::from_seed(hash ^ (hash >> 31))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,6 +236,7 @@ mod tests {
             rate,
             keys: 40,
             faults: true,
+            cluster: None,
         }
     }
 

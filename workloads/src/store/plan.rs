@@ -366,6 +366,7 @@ mod tests {
             rate: 30,
             keys,
             faults: true,
+            cluster: None,
         }
     }
 

@@ -123,6 +123,13 @@ impl SimDisk {
         self.state().powered = true;
     }
 
+    /// Another disk takes this one's place, an empty one. To be called while the power is off.
+    pub fn replace(&self) {
+        let mut state = self.state();
+        state.dirs = BTreeMap::from([(String::new(), Names::default())]);
+        state.used_bytes = 0;
+    }
+
     /// Sets what is wrong from now on. What waited for a stalled disk goes on when it is healed.
     pub fn set_faults(&self, faults: DiskFaults) {
         let mut state = self.state();

@@ -11,8 +11,11 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp;
 
+mod redirect;
 #[cfg(madsim)]
 pub(crate) mod sim;
+
+pub use redirect::{Backends, Names, Redirects, add_address, remove_address, set_names, set_redirects};
 
 /// A connection: bytes both ways, in order. Dropping it closes it; what was written still travels.
 pub struct TcpStream(Stream);

@@ -58,6 +58,8 @@ pub(super) struct Host {
     program: Option<Program>,
     /// How often a process was started.
     starts: u64,
+    /// How often it was given its power back.
+    boots: u64,
     powered: bool,
     paused: bool,
     pub(super) running: Option<Arc<NodeContext>>,
@@ -66,6 +68,10 @@ pub(super) struct Host {
 }
 
 impl Host {
+    pub(super) fn is_powered(&self) -> bool {
+        self.powered
+    }
+
     /// Lets go of the process, if one runs, and of the program.
     pub(super) fn close(&mut self) -> (Option<Arc<NodeContext>>, Option<Program>) {
         self.waiting = Vec::new();
@@ -81,6 +87,7 @@ impl World {
             disk: Arc::new(SimDisk::new(self.disk_config(), Random::from_seed(seed))),
             program: None,
             starts: 0,
+            boots: 0,
             powered: true,
             paused: false,
             running: None,
@@ -162,6 +169,7 @@ impl World {
                 return;
             }
             entry.powered = true;
+            entry.boots += 1;
             entry.disk.clone()
         };
         disk.power_on();
@@ -250,6 +258,11 @@ impl World {
     /// How the last process on `host` ended, if any has.
     pub fn last_exit(&self, host: HostId) -> Option<Exit> {
         self.host(host).last_exit.clone()
+    }
+
+    /// Names the time since `host` last got its power.
+    pub(crate) fn boot_id(&self, host: HostId) -> String {
+        format!("{}-{}", self.name(host), self.host(host).boots)
     }
 
     /// Waits until no process runs on `host` and says how the last one ended; at once if none runs and one did. A

@@ -1,4 +1,4 @@
-//! Sentences of the network's model to break on purpose: whoever relies on one must notice (`each_lie_is_noticed` in tests/network.rs).
+//! Sentences of the network's model to break on purpose: whoever relies on one must notice (`each_lie_is_noticed` in tests/network).
 //! Those about the disk are [`DiskConfig::lies`](super::DiskConfig::lies).
 
 use crate::lies::lies;
@@ -52,5 +52,11 @@ lies! {
         resolver_is_instant,
         /// Names resolve to the host that was added next.
         resolver_is_wrong,
+        /// Connections go where they were asked for, whatever a service proxy has set.
+        redirects_are_ignored,
+        /// Added addresses, redirects and names are still there after a reboot.
+        what_a_kernel_was_told_outlives_a_reboot,
+        /// A listener on all of a host's addresses is heard at its added ones too.
+        added_addresses_are_the_hosts_own,
     }
 }

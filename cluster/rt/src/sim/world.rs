@@ -193,6 +193,21 @@ impl World {
         disk.set_faults(faults);
     }
 
+    /// Puts an empty disk into `host`, whose power must be off.
+    ///
+    /// Panics if `host` has power.
+    pub fn replace_disk(&self, host: HostId) {
+        let host = self.host(host);
+        assert!(!host.is_powered(), "a disk is replaced while the power is off");
+        host.disk.replace();
+    }
+
+    /// Resets every connection between the two hosts, as a firewall that lost its state does: both ends are told, at
+    /// once.
+    pub fn reset(&self, one: HostId, other: HostId) {
+        self.network(|network| network.reset_between(one.0, other.0));
+    }
+
     /// What the disk of `host` has done so far.
     pub fn disk_stats(&self, host: HostId) -> DiskStats {
         let disk = self.host(host).disk.clone();

@@ -5,7 +5,7 @@ use super::snapshot_transfer::Received;
 use crate::protocol::{ToClient, ToClientBody};
 use crate::types::{ClientError, Request, Response};
 use raft::{NodeId, SnapshotMeta};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Inputs that may wait for the loop. Who has more waits in turn: connections are not read meanwhile.
 pub const INBOX: usize = 1_024;
@@ -78,6 +78,8 @@ pub enum ReplyTo {
         /// Its number for the request.
         id: u64,
     },
+    /// Somebody in this process.
+    Local(oneshot::Sender<Result<Response, ClientError>>),
 }
 
 /// As the body of a frame.

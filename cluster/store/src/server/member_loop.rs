@@ -393,6 +393,13 @@ impl MemberLoop {
                 }
                 place.send(ToClient { id, body: body(outcome) });
             }
+            ReplyTo::Local(waiter) => {
+                if let Ok(response) = &mut outcome {
+                    response.stamp(self.config.id, self.raft.term());
+                }
+                // Who asked may have given up.
+                drop(waiter.send(outcome));
+            }
             // Lost with the connection: then the other member gives up at its deadline.
             ReplyTo::Member { member, id } => drop(self.links.send(member, Frame::Answer { id, outcome })),
         }

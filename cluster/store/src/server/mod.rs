@@ -7,7 +7,7 @@
 //!          inbox ─▶ loop (owns Raft, state) ────┼─▶ log (owns the WAL) ─▶ disk
 //!                      │  ▲                     └─▶ snapshots: save, ship (while there is one)
 //!                      ▼  └── Persisted, Saved, Received, ...
-//!                   Shared ─▶ watches, reads, views
+//!                   Shared ─▶ watches, reads, views, handles of this process ([`Local`])
 //! ```
 //!
 //! Decisions are in pure parts beside their shells: [`flow`] (which way a request goes), [`pending`] and [`read_queue`]
@@ -20,6 +20,7 @@ mod config;
 mod connection;
 mod flow;
 mod input;
+mod local;
 mod log_task;
 mod member_loop;
 mod peer;
@@ -33,6 +34,7 @@ mod start;
 mod watches;
 
 pub use config::{MAX_MEMBERS, MemberAddress, MemberConfig};
+pub use local::{Following, Local};
 pub use start::StartError;
 
 use crate::types::Event;

@@ -180,15 +180,26 @@ impl MemberLoop {
 
     /// Answers a large read without holding up the loop.
     fn answer_aside(&mut self, request: Request, to: ReplyTo, pinned: Pinned) {
-        let ReplyTo::Client { id, place } = to else { return };
         let (member, term, leader) = (self.config.id, self.raft.term(), self.raft.leader());
-        rt::task::spawn("large-read", async move {
+        let answer = async move {
             let mut outcome = rt::task::unblock("large read", move || read(&request, &pinned, leader)).await;
             if let Ok(response) = &mut outcome {
                 response.stamp(member, term);
             }
-            place.send(ToClient { id, body: body(outcome) });
-        });
+            outcome
+        };
+        match to {
+            ReplyTo::Client { id, place } => drop(rt::task::spawn("large-read", async move {
+                let body = body(answer.await);
+                place.send(ToClient { id, body });
+            })),
+            ReplyTo::Local(waiter) => drop(rt::task::spawn("large-read", async move {
+                // Who asked may have given up.
+                drop(waiter.send(answer.await));
+            })),
+            // Members forward to each other only what the leader's clock decides.
+            ReplyTo::Member { .. } => {}
+        }
     }
 
     /// A request that the leader answers because it keeps the leases' time.

@@ -10,6 +10,7 @@ use raft::{Index, NONE, NodeId, Role, Term};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// The whole of it.
 pub struct Shared {
@@ -77,6 +78,11 @@ impl Shared {
     /// Changes whenever a new revision was applied.
     pub fn revisions(&self) -> Revisions<'_> {
         Revisions { shared: self, seen: self.revision() }
+    }
+
+    /// Completes when the next new revision is announced after this call.
+    pub fn news(&self) -> Notified<'_> {
+        self.news.notified()
     }
 
     /// Last revision applied.

@@ -30,11 +30,12 @@ impl Network {
     }
 
     /// A client on host `from` asks for a connection. Returns its number and generation.
-    pub(super) fn connect(&mut self, from: u32, to: u32, port: u16) -> (u32, u32) {
+    pub(super) fn connect(&mut self, from: u32, to: u32, at: SocketAddr) -> (u32, u32) {
         let now = self.now();
         let (there, back) = (self.link(from, to), self.link(to, from));
         let local = SocketAddr::new(self.hosts[from as usize].address, self.free_port(from));
-        let remote = SocketAddr::new(self.hosts[to as usize].address, port);
+        let remote =
+            if at.ip().is_loopback() { SocketAddr::new(self.hosts[to as usize].address, at.port()) } else { at };
         let (client, server) = (End::new(from, local, true), End::new(to, remote, false));
         let c = self.free.pop().unwrap_or(self.connections.len() as u32);
         let generation = self.connections.get(c as usize).map_or(0, |old| old.generation);
@@ -51,16 +52,18 @@ impl Network {
     /// A listener on `host`; port 0 is any. Returns its address.
     pub(super) fn listen(&mut self, host: u32, at: SocketAddr) -> io::Result<SocketAddr> {
         let ours = self.hosts[host as usize].address;
-        if !at.ip().is_unspecified() && !at.ip().is_loopback() && at.ip() != ours {
+        let ip = if at.ip().is_unspecified() || at.ip().is_loopback() { ours } else { at.ip() };
+        if !self.answers_for(host, ip) {
             return Err(ErrorKind::AddrNotAvailable.into());
         }
         let port = if at.port() == 0 { self.free_port(host) } else { at.port() };
+        let at = SocketAddr::new(ip, port);
         let listeners = &mut self.hosts[host as usize].listeners;
-        if listeners.contains_key(&port) {
+        if listeners.contains_key(&at) {
             return Err(ErrorKind::AddrInUse.into());
         }
-        listeners.insert(port, Backlog::default());
-        Ok(SocketAddr::new(ours, port))
+        listeners.insert(at, Backlog::default());
+        Ok(at)
     }
 
     fn free_port(&mut self, host: u32) -> u16 {
@@ -68,7 +71,7 @@ impl Network {
         loop {
             let port = host.next_port;
             host.next_port = if port == LAST_PORT { FIRST_PORT } else { port + 1 };
-            if !host.listeners.contains_key(&port) {
+            if !host.listeners.contains_key(&SocketAddr::new(host.address, port)) {
                 return port;
             }
         }
@@ -89,14 +92,17 @@ impl Network {
     pub(super) fn on_syn(&mut self, c: u32, now: Ns) {
         let connection = &self.connections[c as usize];
         let (link, server) = (connection.pipes[CLIENT].link, &connection.ends[SERVER]);
-        let (host, port) = (server.host as usize, server.address.port());
+        let (host, mut at) = (server.host as usize, server.address);
         if connection.established || !connection.ends[CLIENT].alive {
             return;
         }
         if !self.passes(link, Kind::Syn, c, CLIENT) {
             return self.syn_lost(c, now);
         }
-        match self.hosts[host].listeners.get(&port) {
+        if self.lies.added_addresses_are_the_hosts_own && !self.hosts[host].listeners.contains_key(&at) {
+            at.set_ip(self.hosts[host].address);
+        }
+        match self.hosts[host].listeners.get(&at) {
             Some(backlog) if backlog.queue.len() < BACKLOG => {
                 self.connections[c as usize].server_epoch = self.hosts[host].epoch;
                 self.send_syn_ack(c, now);
@@ -154,7 +160,7 @@ impl Network {
         if connection.server_epoch != host.epoch {
             return;
         }
-        if let Some(backlog) = host.listeners.get_mut(&server.address.port()) {
+        if let Some(backlog) = host.listeners.get_mut(&server.address) {
             server.alive = true;
             server.open = true;
             backlog.queue.push_back(c);

@@ -6,7 +6,7 @@
 //!    `-- waker <-- arrival, reset, retransmission, window  <-- driver task <--------'
 //! ```
 //!
-//! What it keeps of TCP, sentence by sentence in tests/network.rs:
+//! What it keeps of TCP, sentence by sentence in tests/network:
 //! - Connecting to a dead or cut-off host is silence until the caller's timeout; to a live host without a listener, a
 //!   refusal after one round trip.
 //! - Bytes keep their order per direction. Delay, jitter, loss, rate and a bounded window belong to the directed link.
@@ -32,6 +32,7 @@
 mod connection;
 mod event;
 mod handshake;
+mod kernel;
 mod link;
 mod resolver;
 mod stream;
@@ -39,7 +40,7 @@ mod teardown;
 mod transfer;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ use crate::sim::{Agenda, Config, Lies, Ns};
 
 use connection::{Connection, wake};
 use event::{Event, Kind, Packet, Side};
+use kernel::Kernel;
 use link::{Link, Passage};
 
 pub use link::LinkConfig;
@@ -125,7 +127,9 @@ struct Host {
     paused: bool,
     /// Number of its process, counting those that are gone.
     epoch: u32,
-    listeners: BTreeMap<u16, Backlog>,
+    /// By the address that they are heard at, which for a listener on all of the host's is the host's own.
+    listeners: BTreeMap<SocketAddr, Backlog>,
+    kernel: Kernel,
     next_port: u16,
 }
 
@@ -169,6 +173,7 @@ impl Network {
             paused: false,
             epoch: 0,
             listeners: BTreeMap::new(),
+            kernel: Kernel::new(Random::from_seed(seed_of(self.seed, &[b"kernel", name.as_bytes()]))),
             next_port: FIRST_PORT,
         });
         host

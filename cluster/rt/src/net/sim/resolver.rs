@@ -37,6 +37,9 @@ pub(crate) async fn lookup(node: &Arc<NodeContext>, address: &str) -> io::Result
     }
     let wait = node.world.network(Network::resolver_wait);
     node.world.sleep_ns(wait).await;
+    if let Some(told) = node.world.network(|network| network.told_name(node.host.0, host)) {
+        return Ok(told.into_iter().map(|ip| SocketAddr::new(ip, port)).collect());
+    }
     let ip = node.world.network(|network| network.resolve(host));
     let ip = ip.ok_or_else(|| io::Error::new(ErrorKind::NotFound, format!("no host is called {host}")))?;
     Ok(vec![SocketAddr::new(ip, port)])

@@ -15,6 +15,7 @@ use crate::sim::lock;
 
 use super::connection::other;
 use super::event::{CLIENT, Kind, SERVER, Side};
+use super::kernel::Way;
 use super::{Network, resolver};
 
 /// How long Linux asks for a neighbour that does not exist before it says so.
@@ -160,10 +161,10 @@ impl Network {
         }
     }
 
-    /// The next connection of the listener at `port`, if one waits.
-    fn accept(&mut self, host: u32, port: u16, cx: &Context<'_>) -> Poll<io::Result<(u32, u32)>> {
+    /// The next connection of the listener at `at`, if one waits.
+    fn accept(&mut self, host: u32, at: SocketAddr, cx: &Context<'_>) -> Poll<io::Result<(u32, u32)>> {
         let listeners = &mut self.hosts[host as usize].listeners;
-        let backlog = listeners.get_mut(&port).ok_or(ErrorKind::NotConnected)?;
+        let backlog = listeners.get_mut(&at).ok_or(ErrorKind::NotConnected)?;
         let Some(c) = backlog.queue.pop_front() else {
             park(&mut backlog.acceptor, cx);
             return Poll::Pending;
@@ -201,12 +202,14 @@ impl Stream {
 
     async fn connect_to(node: &Arc<NodeContext>, to: SocketAddr) -> io::Result<Stream> {
         let network = node.world.shared_network();
+        let way = lock(&network).way(node.host.0, to);
+        let Way::To(to) = way else { return Err(ErrorKind::ConnectionRefused.into()) };
         let host = lock(&network).host_at(node.host.0, to.ip());
         let Some(host) = host else {
             node.world.sleep(NO_NEIGHBOUR).await;
             return Err(ErrorKind::HostUnreachable.into());
         };
-        let (connection, generation) = lock(&network).connect(node.host.0, host, to.port());
+        let (connection, generation) = lock(&network).connect(node.host.0, host, to);
         let socket = Socket { network, connection, generation, side: CLIENT };
         poll_fn(|cx| socket.poll_connected(cx)).await?;
         Ok(Stream(socket))
@@ -313,7 +316,7 @@ impl Listener {
             if network.hosts[self.host as usize].epoch != self.epoch {
                 return Poll::Pending;
             }
-            network.accept(self.host, self.address.port(), cx)
+            network.accept(self.host, self.address, cx)
         })
         .await?;
         let network = self.network.clone();
@@ -334,7 +337,7 @@ impl Drop for Listener {
         if host.epoch != self.epoch {
             return;
         }
-        if let Some(backlog) = host.listeners.remove(&self.address.port()) {
+        if let Some(backlog) = host.listeners.remove(&self.address) {
             let now = network.now();
             network.close_backlog(backlog, now);
         }

@@ -138,6 +138,25 @@ impl Network {
     /// The host is back at its address, and remembers nothing.
     pub(crate) fn power_on(&mut self, host: u32) {
         self.hosts[host as usize].powered = true;
+        self.forget_told(host);
+    }
+
+    /// Both ends of every connection between the two hosts are told that it is reset.
+    pub(crate) fn reset_between(&mut self, one: u32, other_host: u32) {
+        for c in 0..self.connections.len() {
+            let connection = &mut self.connections[c];
+            let hosts = (connection.ends[0].host, connection.ends[1].host);
+            if !connection.in_use || (hosts != (one, other_host) && hosts != (other_host, one)) {
+                continue;
+            }
+            for side in 0..connection.ends.len() {
+                if connection.ends[side].alive {
+                    connection.pipes[side].under_way.clear();
+                    connection.ends[side].die(Some(ErrorKind::ConnectionReset));
+                }
+            }
+            self.forget_if_dead(c as u32);
+        }
     }
 
     /// All ends on `host` that a program holds or its kernel knows.

@@ -3,7 +3,9 @@
 #![cfg(madsim)]
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing where it stands")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod told;
 
 use std::future::Future;
 use std::io::ErrorKind;
@@ -88,6 +90,11 @@ sentences! {
     ports_are_taken_and_free_again: [],
     loopback_is_a_link_of_its_own: [],
     what_a_cut_catches_under_way_is_lost: [],
+    an_added_address_is_a_namespace_of_its_own: [added_addresses_are_the_hosts_own],
+    an_added_address_outlives_the_process_and_not_a_reboot: [what_a_kernel_was_told_outlives_a_reboot],
+    a_redirected_connection_goes_to_one_of_its_backends: [redirects_are_ignored],
+    a_reset_is_told_to_both_ends_and_new_connections_work: [],
+    told_names_resolve_until_a_reboot: [what_a_kernel_was_told_outlives_a_reboot],
 }
 
 #[test]
@@ -104,6 +111,12 @@ fn each_lie_is_noticed() {
 
 mod checks {
     use super::*;
+
+    pub use crate::told::{
+        a_redirected_connection_goes_to_one_of_its_backends, a_reset_is_told_to_both_ends_and_new_connections_work,
+        an_added_address_is_a_namespace_of_its_own, an_added_address_outlives_the_process_and_not_a_reboot,
+        told_names_resolve_until_a_reboot,
+    };
 
     pub async fn connecting_to_a_dead_host_is_silence(scene: Scene) {
         scene.world.power_off(scene.b);

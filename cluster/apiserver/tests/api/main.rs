@@ -1,0 +1,9 @@
+//! The API server as its clients see it.
+
+mod common;
+mod http;
+mod lagging;
+mod member;
+mod objects;
+mod services;
+mod watches;

@@ -1,0 +1,88 @@
+//! What a decision wants done, and why nothing more is done now.
+
+use crate::write::Write;
+use api::core::v1::ObjectReference;
+use api::{Object, ObjectExt};
+use std::time::Duration;
+
+/// What a controller would do now about one key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// In order. The driver performs them one by one and stops at the first that fails, so that a burst of creates that
+    /// are all refused costs one refusal (upstream's slow start).
+    pub writes: Vec<Write>,
+    /// Look at this key again after so long even if nothing changes.
+    pub requeue_after: Option<Duration>,
+    /// Why nothing more happens now. For reports and debugging.
+    pub waiting: Vec<Waiting>,
+    /// Events to be recorded on objects, for people. They are sent after the writes, at best effort.
+    pub notes: Vec<Note>,
+}
+
+/// Why a plan does not go further, in a few words: `2 pods are not ready`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting(pub String);
+
+/// An Event to be recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Note {
+    /// On which object.
+    pub regarding: ObjectReference,
+    /// `Warning` instead of `Normal`.
+    pub warning: bool,
+    /// CamelCase word: `SuccessfulCreate`.
+    pub reason: &'static str,
+    /// One sentence.
+    pub message: String,
+}
+
+impl Plan {
+    /// Nothing is to be done.
+    pub fn nothing() -> Self {
+        Self::default()
+    }
+
+    /// One write.
+    pub fn write(write: Write) -> Self {
+        Self { writes: vec![write], ..Self::default() }
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Looks again after `duration` at the latest.
+    pub fn requeue(&mut self, duration: Duration) {
+        self.requeue_after = Some(self.requeue_after.map_or(duration, |already| already.min(duration)));
+    }
+
+    /// Says why nothing more happens.
+    pub fn wait(&mut self, why: impl Into<String>) {
+        self.waiting.push(Waiting(why.into()));
+    }
+
+    /// Records a normal event on `object`.
+    pub fn note<T: Object>(&mut self, object: &T, reason: &'static str, message: impl Into<String>) {
+        self.notes.push(Note { regarding: reference(object), warning: false, reason, message: message.into() });
+    }
+
+    /// Records a warning on `object`.
+    pub fn warn<T: Object>(&mut self, object: &T, reason: &'static str, message: impl Into<String>) {
+        self.notes.push(Note { regarding: reference(object), warning: true, reason, message: message.into() });
+    }
+}
+
+/// A reference to an object, as Events have it.
+pub fn reference<T: Object>(object: &T) -> ObjectReference {
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    ObjectReference {
+        api_version: Some(T::API_VERSION.to_owned()),
+        kind: Some(T::KIND.to_owned()),
+        name: some(object.name()),
+        namespace: some(object.namespace()),
+        resource_version: some(object.resource_version()),
+        uid: some(object.uid()),
+        field_path: None,
+    }
+}

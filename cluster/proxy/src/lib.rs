@@ -1,0 +1,99 @@
+//! The service proxy and cluster DNS of a node: tables computed from Services and EndpointSlices, applied by the host's
+//! network.
+//!
+//! ```text
+//! Services, EndpointSlices ──informers──▶ Tables::update (pure, per Service) ──▶ rt::net::set_redirects, set_names
+//! ```
+//!
+//! What a Service needs is computed when the Service or one of its slices changes, and only then; the whole tables are
+//! handed to the host's network at most every [`SYNC_EVERY`].
+//!
+//! Limits: TCP; cluster IPs and no node ports, external IPs or load balancers; names with the cluster's domain, and
+//! `service.namespace` and `service.namespace.svc` as a search list would complete them; names of pods only for those
+//! behind a Service; no `ExternalName`.
+
+mod dns;
+mod service;
+mod tables;
+
+pub use tables::{ServiceKey, Tables};
+
+use api::ObjectExt;
+use api::core::v1::Service;
+use api::discovery::v1::EndpointSlice;
+use client::{Client, Informers};
+use rt::net::{Names, Redirects};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The tables are not applied more often than this: a rollout changes slices many times a second, and a connection
+/// that is a moment late is retried by whoever made it. Upstream's default `minSyncPeriod` is a second.
+pub const SYNC_EVERY: Duration = Duration::from_millis(100);
+
+/// What a node's proxy must know.
+#[derive(Clone, Debug)]
+pub struct ProxyConfig {
+    /// Name of the node that it serves: for policies that prefer its own endpoints.
+    pub node: String,
+    /// The cluster's domain: `cluster.local`.
+    pub domain: String,
+    /// Where to look at what it applied.
+    pub view: Arc<ProxyView>,
+}
+
+/// What a proxy has applied, for whoever wants to look.
+#[derive(Debug, Default)]
+pub struct ProxyView(Mutex<(Redirects, Names)>);
+
+impl ProxyView {
+    /// Both tables as they were last handed to the host's network.
+    pub fn tables(&self) -> (Redirects, Names) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, tables: (Redirects, Names)) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = tables;
+    }
+}
+
+/// Keeps the host's tables up to date for ever. They stay as they are when this is dropped.
+pub async fn run(config: ProxyConfig, client: Client) {
+    let mut informers = Informers::new(client);
+    informers.follow::<Service>();
+    informers.follow::<EndpointSlice>();
+    let following = informers.start();
+    let mut subscription = following.subscribe();
+    // Until everything was listed once, what is missing may exist: connections go on by the tables that are there.
+    following.synced().await;
+    let mut tables = Tables::new(&config.node, &config.domain);
+    loop {
+        let changes = subscription.next().await;
+        let services = changes.iter().flat_map(|change| [change.old::<Service>(), change.new::<Service>()]);
+        let slices = changes.iter().flat_map(|change| [change.old::<EndpointSlice>(), change.new::<EndpointSlice>()]);
+        let mut touched: BTreeSet<ServiceKey> =
+            services.flatten().map(|service| (service.namespace().to_owned(), service.name().to_owned())).collect();
+        touched.extend(slices.flatten().filter_map(|slice| service::of_slice(&slice)));
+        let caches = following.caches();
+        for key in touched {
+            let service = caches.get::<Service>(&key.0, &key.1);
+            let slices: Vec<&EndpointSlice> = caches
+                .list::<EndpointSlice>(&key.0)
+                .map(|slice| &**slice)
+                .filter(|slice| service::of_slice(slice).as_ref() == Some(&key))
+                .collect();
+            tables.update(&key, service.map(|service| &**service), &slices);
+        }
+        apply(&config, &tables);
+        rt::time::sleep(SYNC_EVERY).await;
+    }
+}
+
+fn apply(config: &ProxyConfig, tables: &Tables) {
+    let (redirects, names) = (tables.redirects(), tables.names());
+    if let Err(error) = rt::net::set_redirects(redirects.clone()).and_then(|()| rt::net::set_names(names.clone())) {
+        tracing::warn!(%error, "the host's network does not take the proxy's tables");
+        return;
+    }
+    config.view.set((redirects, names));
+}

@@ -1,0 +1,227 @@
+//! The tables of a node: what each Service contributes, added up.
+
+use crate::{dns, service};
+use api::core::v1::Service;
+use api::discovery::v1::EndpointSlice;
+use rt::net::{Backends, Names, Redirects};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// Namespace and name of a Service.
+pub type ServiceKey = (String, String);
+
+/// What a node's proxy shall apply.
+///
+/// **Invariant:** it depends only on the Services and slices of the last update of each, not on the order of updates
+/// (`the_order_of_updates_does_not_matter`).
+#[derive(Clone, Debug)]
+pub struct Tables {
+    node: String,
+    domain: String,
+    services: BTreeMap<ServiceKey, Contribution>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Contribution {
+    redirects: BTreeMap<SocketAddr, Backends>,
+    names: Names,
+}
+
+impl Tables {
+    /// Those of `node` in a cluster without Services.
+    pub fn new(node: &str, domain: &str) -> Self {
+        Self { node: node.to_owned(), domain: domain.to_owned(), services: BTreeMap::new() }
+    }
+
+    /// A Service, `None` if it is gone, with all of its slices.
+    pub fn update(&mut self, key: &ServiceKey, service: Option<&Service>, slices: &[&EndpointSlice]) {
+        let Some(service) = service else {
+            self.services.remove(key);
+            return;
+        };
+        let contribution = Contribution {
+            redirects: service::redirects(service, slices, &self.node),
+            names: dns::names(service, slices, &self.domain),
+        };
+        self.services.insert(key.clone(), contribution);
+    }
+
+    /// Where connections go. Should two Services claim one address, which the API server prevents, the first by
+    /// namespace and name has it.
+    pub fn redirects(&self) -> Redirects {
+        let all = self.services.values().rev().flat_map(|service| service.redirects.iter());
+        Redirects(all.map(|(at, backends)| (*at, backends.clone())).collect())
+    }
+
+    /// What names stand for.
+    pub fn names(&self) -> Names {
+        let all = self.services.values().rev().flat_map(|service| service.names.iter());
+        all.map(|(name, addresses)| (name.clone(), addresses.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::ObjectMeta;
+    use api::core::v1::{ServicePort, ServiceSpec};
+    use api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort};
+    use expect_test::{Expect, expect};
+
+    /// A Service in the notation `name ip [headless] [local] [sticky]`.
+    fn service_of(text: &str) -> (ServiceKey, Service) {
+        let words: Vec<&str> = text.split(' ').collect();
+        let metadata = ObjectMeta {
+            name: Some(words[0].to_owned()),
+            namespace: Some("default".to_owned()),
+            ..ObjectMeta::default()
+        };
+        let has = |word: &str| words.contains(&word);
+        let spec = ServiceSpec {
+            cluster_ip: Some(words[1].to_owned()),
+            ports: Some(vec![ServicePort { name: Some("http".to_owned()), port: 80, ..ServicePort::default() }]),
+            internal_traffic_policy: has("local").then(|| "Local".to_owned()),
+            session_affinity: has("sticky").then(|| "ClientIP".to_owned()),
+            ..ServiceSpec::default()
+        };
+        let service = Service { metadata, spec: Some(spec), ..Service::default() };
+        (("default".to_owned(), words[0].to_owned()), service)
+    }
+
+    /// A slice of endpoints in the notation `ip@node:flags`, flags of r(eady), s(erving), t(erminating); `=name` adds a
+    /// hostname.
+    fn slice_of(service: &str, text: &str) -> EndpointSlice {
+        let endpoint = |text: &str| {
+            let (text, hostname) =
+                text.split_once('=').map_or((text, None), |(text, name)| (text, Some(name.to_owned())));
+            let (address, rest) = text.split_once('@').unwrap();
+            let (node, flags) = rest.split_once(':').unwrap();
+            let has = |flag| Some(flags.contains(flag));
+            Endpoint {
+                addresses: vec![address.to_owned()],
+                conditions: Some(EndpointConditions { ready: has('r'), serving: has('s'), terminating: has('t') }),
+                node_name: Some(node.to_owned()),
+                hostname,
+                ..Endpoint::default()
+            }
+        };
+        EndpointSlice {
+            metadata: ObjectMeta {
+                namespace: Some("default".to_owned()),
+                labels: Some([("kubernetes.io/service-name".to_owned(), service.to_owned())].into()),
+                ..ObjectMeta::default()
+            },
+            address_type: "IPv4".to_owned(),
+            endpoints: text.split_whitespace().map(endpoint).collect(),
+            ports: Some(vec![EndpointPort {
+                name: Some("http".to_owned()),
+                port: Some(8080),
+                ..EndpointPort::default()
+            }]),
+        }
+    }
+
+    fn tables(service: &str, endpoints: &str) -> Tables {
+        let (key, service) = service_of(service);
+        let slice = slice_of(&key.1, endpoints);
+        let mut tables = Tables::new("n1", "cluster.local");
+        tables.update(&key, Some(&service), &[&slice]);
+        tables
+    }
+
+    fn check(service: &str, endpoints: &str, expected: Expect) {
+        let tables = tables(service, endpoints);
+        let mut text = String::new();
+        for (at, backends) in tables.redirects().0 {
+            let sticky = backends.affinity.map_or(String::new(), |time| format!(" for {} s", time.as_secs()));
+            text += &format!("{at} -> {:?}{sticky}\n", backends.to);
+        }
+        for (name, addresses) in tables.names() {
+            text += &format!("{name} = {addresses:?}\n");
+        }
+        expected.assert_eq(&text);
+    }
+
+    #[test]
+    fn connections_go_to_ready_endpoints() {
+        check(
+            "web 10.96.0.1",
+            "10.1.0.2@n1:rs 10.1.0.3@n2:rs 10.1.0.4@n2:s",
+            expect![[r#"
+            10.96.0.1:80 -> [10.1.0.2:8080, 10.1.0.3:8080]
+            web.default = [10.96.0.1]
+            web.default.svc = [10.96.0.1]
+            web.default.svc.cluster.local = [10.96.0.1]
+        "#]],
+        );
+    }
+
+    #[test]
+    fn terminating_endpoints_serve_only_if_no_other_is_left() {
+        check(
+            "web 10.96.0.1 sticky",
+            "10.1.0.2@n1:st 10.1.0.3@n2:t 10.1.0.4@n2:",
+            expect![[r#"
+            10.96.0.1:80 -> [10.1.0.2:8080] for 10800 s
+            web.default = [10.96.0.1]
+            web.default.svc = [10.96.0.1]
+            web.default.svc.cluster.local = [10.96.0.1]
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_local_policy_knows_only_this_node_and_without_endpoints_nobody_answers() {
+        check(
+            "web 10.96.0.1 local",
+            "10.1.0.2@n1:rs 10.1.0.3@n2:rs",
+            expect![[r#"
+            10.96.0.1:80 -> [10.1.0.2:8080]
+            web.default = [10.96.0.1]
+            web.default.svc = [10.96.0.1]
+            web.default.svc.cluster.local = [10.96.0.1]
+        "#]],
+        );
+        check(
+            "web 10.96.0.1 local",
+            "10.1.0.3@n2:rs",
+            expect![[r#"
+            10.96.0.1:80 -> []
+            web.default = [10.96.0.1]
+            web.default.svc = [10.96.0.1]
+            web.default.svc.cluster.local = [10.96.0.1]
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_headless_name_stands_for_its_ready_endpoints() {
+        check(
+            "db None",
+            "10.1.0.2@n1:rs=db-0 10.1.0.3@n2:s=db-1",
+            expect![[r#"
+            db-0.db.default.svc.cluster.local = [10.1.0.2]
+            db.default = [10.1.0.2]
+            db.default.svc = [10.1.0.2]
+            db.default.svc.cluster.local = [10.1.0.2]
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_order_of_updates_does_not_matter() {
+        let (one, first) = service_of("a 10.96.0.1");
+        let (two, second) = service_of("b 10.96.0.2");
+        let (a, b) = (slice_of("a", "10.1.0.2@n1:rs"), slice_of("b", "10.1.0.3@n1:rs"));
+        let mut forth = Tables::new("n1", "cluster.local");
+        forth.update(&one, Some(&first), &[]);
+        forth.update(&two, Some(&second), &[&b]);
+        forth.update(&one, Some(&first), &[&a]);
+        let mut back = Tables::new("n1", "cluster.local");
+        back.update(&two, Some(&second), &[&b]);
+        back.update(&one, Some(&first), &[&a]);
+        assert_eq!((forth.redirects(), forth.names()), (back.redirects(), back.names()));
+        back.update(&one, None, &[]);
+        assert_eq!(back.redirects().0.len(), 1, "a Service that is gone is redirected no more");
+    }
+}

@@ -1,0 +1,154 @@
+//! Attacks on nodes and on what runs on them.
+
+use crate::draw::{Draw, MS, SECOND};
+use crate::{ContainerFault, Cut, DiskFault, Kind, Ns, Target, What};
+
+impl Draw {
+    /// Draws one attack of this kind. Without nodes there is nothing to attack.
+    pub(crate) fn cluster_attack(&mut self) {
+        if self.hosts.nodes == 0 {
+            return;
+        }
+        match self.kind {
+            Kind::NodePartition => {
+                let side = self.nodes();
+                let cut = if self.chance(600) { Cut::ControlPlane } else { Cut::Symmetric };
+                let for_ns = self.absence();
+                self.at_any_time(for_ns, What::Partition { side, cut });
+            }
+            Kind::NodeLink => {
+                let target = self.nodes();
+                let what = if self.chance(500) {
+                    What::Loss { target, permille: self.between(20, 300) as u32 }
+                } else {
+                    let delay_ns = self.between(5 * MS, 800 * MS);
+                    What::Delay { target, delay_ns, jitter_ns: self.between(0, delay_ns) }
+                };
+                let for_ns = self.between(2 * SECOND, 40 * SECOND);
+                self.at_any_time(for_ns, what);
+            }
+            Kind::NodeKill => {
+                let target = self.nodes();
+                let for_ns = self.between(50 * MS, 20 * SECOND);
+                self.at_any_time(for_ns, What::Kill { target });
+            }
+            Kind::NodePowerLoss => {
+                let target = self.nodes();
+                let for_ns = self.absence();
+                self.at_any_time(for_ns, What::PowerLoss { target });
+            }
+            Kind::NodePause => {
+                let target = self.nodes();
+                let for_ns = self.absence();
+                self.at_any_time(for_ns, What::Pause { target });
+            }
+            Kind::NodeClock => self.node_clock(),
+            Kind::NodeDisk => {
+                let target = self.one_node();
+                let fault = match self.between(0, 3) {
+                    0 => DiskFault::Stall,
+                    1 => DiskFault::Slow(self.between(5, 100) as u32),
+                    2 => DiskFault::Full,
+                    _ => DiskFault::WriteErrors(self.between(50, 1000) as u32),
+                };
+                let for_ns = self.between(SECOND, 30 * SECOND);
+                self.at_any_time(for_ns, What::Disk { target, fault });
+            }
+            Kind::NodeLost => {
+                let target = self.one_node();
+                // Beyond detection and eviction, or back before anybody has given it up.
+                let for_ns = if self.chance(500) { self.long() } else { self.between(5 * SECOND, 40 * SECOND) };
+                self.at_any_time(for_ns, What::Lost { target });
+            }
+            Kind::ZoneLost => {
+                let zones = self.hosts.zones.max(1);
+                let zone = self.between(0, u64::from(zones) - 1) as u32;
+                let target = Target::Nodes((0..self.hosts.nodes).filter(|node| node % zones == zone).collect());
+                let for_ns = self.absence();
+                self.at_any_time(for_ns, What::PowerLoss { target });
+            }
+            Kind::ContainerCrash => self.containers(&[ContainerFault::Crash]),
+            Kind::ContainerSick => {
+                self.containers(&[ContainerFault::Hang, ContainerFault::Unready, ContainerFault::Flap]);
+            }
+            Kind::ContainerSlow => {
+                let slow = ContainerFault::Slow(self.between(500, 20_000));
+                self.containers(&[ContainerFault::IgnoreTerm, slow]);
+            }
+            Kind::Reset => {
+                let target = if self.chance(500) { self.nodes() } else { self.one_member() };
+                self.at_any_time(MS, What::Reset { target });
+            }
+            Kind::PartitionOne
+            | Kind::PartitionMinority
+            | Kind::PartitionMajority
+            | Kind::PartitionOneWay
+            | Kind::PartitionBridge
+            | Kind::LinkLoss
+            | Kind::LinkDelay
+            | Kind::LinkHold
+            | Kind::Kill
+            | Kind::PowerLoss
+            | Kind::Pause
+            | Kind::ClockOffset
+            | Kind::ClockDrift
+            | Kind::ClockSteps
+            | Kind::ClockFreeze
+            | Kind::DiskError
+            | Kind::DiskStall
+            | Kind::DiskFull => {}
+        }
+    }
+
+    fn node_clock(&mut self) {
+        let target = self.one_node();
+        let size = self.between(10 * MS, 600 * SECOND) as i64;
+        let offset_ns = if self.chance(500) { size } else { -size };
+        let what = match self.between(0, 2) {
+            0 => What::ClockOffset { target, offset_ns },
+            1 => What::ClockDrift { target, permille: self.between(900, 1100) as u32 },
+            _ => What::ClockSteps { target, step_ns: offset_ns, every_ns: self.between(200 * MS, 5 * SECOND) },
+        };
+        let for_ns = self.between(5 * SECOND, 40 * SECOND);
+        self.at_any_time(for_ns, what);
+    }
+
+    fn containers(&mut self, faults: &[ContainerFault]) {
+        let target = self.nodes();
+        let fault = faults[self.between(0, faults.len() as u64 - 1) as usize];
+        let for_ns = self.between(2 * SECOND, 40 * SECOND);
+        self.at_any_time(for_ns, What::Containers { target, fault });
+    }
+
+    /// How long a node is away: mostly shorter than its detection takes, now and then longer than eviction waits.
+    fn absence(&mut self) -> Ns {
+        match self.between(0, 9) {
+            0..=4 => self.between(SECOND, 30 * SECOND),
+            5..=7 => self.between(45 * SECOND, 120 * SECOND),
+            _ => self.long(),
+        }
+    }
+
+    /// Longer than detection and eviction together.
+    fn long(&mut self) -> Ns {
+        self.between(370 * SECOND, 480 * SECOND)
+    }
+
+    fn one_node(&mut self) -> Target {
+        Target::Node(self.between(0, u64::from(self.hosts.nodes) - 1) as u32)
+    }
+
+    /// One node, or up to a third of them.
+    fn nodes(&mut self) -> Target {
+        let most = u64::from(self.hosts.nodes / 3);
+        if most < 2 || self.chance(600) {
+            return self.one_node();
+        }
+        let mut left: Vec<u32> = (0..self.hosts.nodes).collect();
+        let count = self.between(2, most);
+        let mut chosen: Vec<u32> =
+            (0..count).map(|_| left.remove(self.between(0, left.len() as u64 - 1) as usize)).collect();
+        chosen.sort_unstable();
+        Target::Nodes(chosen)
+    }
+}

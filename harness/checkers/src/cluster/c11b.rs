@@ -1,0 +1,171 @@
+//! C11b: with clock rates within 10 %, the intervals in which processes believe that they lead never overlap.
+
+use super::World;
+use super::facts::SECOND_NS;
+use crate::findings::Findings;
+use faults::{Kind, Ns, What};
+use record::{Guarantee, Sight, Strike, Verdict};
+use std::collections::BTreeMap;
+
+/// How far the rate of a clock may be off, in thousandths.
+const RATES_PERMILLE: u32 = 100;
+
+/// A fault that ended this long before has no part in a belief any more: an election takes a quarter of it.
+const AFTERMATH_NS: Ns = 60 * SECOND_NS;
+
+/// Of one Lease, each belief begins after all others have ended.
+///
+/// Not judged are beliefs of members whose clock ran too fast or too slow, or stood still, or whose process was paused,
+/// up to a minute before the overlap: they cannot know better. A paused process does nothing with its belief either;
+/// what it wrote before is refused by then, which is C11.
+pub(crate) fn check(world: &World<'_>) -> Verdict {
+    let mut findings = Findings::of(Guarantee::C11B);
+    for (lease, beliefs) in beliefs(world) {
+        // The belief so far that lasts longest.
+        let mut longest: Option<&Belief> = None;
+        for belief in &beliefs {
+            if let Some(before) = longest {
+                let overlap_ns = before.until_ns.saturating_sub(belief.from_ns);
+                let excused = [before.member, belief.member]
+                    .iter()
+                    .any(|member| misled(world, *member, belief.from_ns.saturating_sub(AFTERMATH_NS), belief.from_ns));
+                findings.tested(u64::from(!excused || overlap_ns == 0));
+                if overlap_ns > 0 && !excused {
+                    let text = format!(
+                        "member {} came to lead {lease} in epoch {}, while member {} led it in epoch {} for another {} ms",
+                        belief.member,
+                        belief.epoch,
+                        before.member,
+                        before.epoch,
+                        overlap_ns / 1_000_000
+                    );
+                    findings.violated(belief.from_ns, text);
+                }
+            }
+            if longest.is_none_or(|longest| longest.until_ns <= belief.until_ns) {
+                longest = Some(belief);
+            }
+        }
+    }
+    findings.verdict()
+}
+
+/// A time in which a process believed that it led.
+struct Belief {
+    member: u32,
+    epoch: i64,
+    from_ns: Ns,
+    until_ns: Ns,
+}
+
+/// All beliefs by Lease, in order of when they began.
+fn beliefs<'a>(world: &World<'a>) -> BTreeMap<&'a str, Vec<Belief>> {
+    let mut beliefs: BTreeMap<&str, Vec<Belief>> = BTreeMap::new();
+    for sight in &world.record.cluster.sights {
+        let Sight::Elected { at_ns, member, lease, epoch, leads } = sight else { continue };
+        let of_lease = beliefs.entry(lease).or_default();
+        if *leads {
+            let (from_ns, until_ns) = (*at_ns, Ns::MAX);
+            of_lease.push(Belief { member: *member, epoch: *epoch, from_ns, until_ns });
+        } else {
+            let same = |belief: &&mut Belief| (belief.member, belief.epoch) == (*member, *epoch);
+            if let Some(belief) = of_lease.iter_mut().rev().find(same) {
+                belief.until_ns = *at_ns;
+            }
+        }
+    }
+    for of_lease in beliefs.values_mut() {
+        of_lease.iter_mut().for_each(|belief| belief.until_ns = belief.until_ns.min(world.record.ended_ns));
+        of_lease.sort_by_key(|belief| (belief.from_ns, belief.epoch, belief.member));
+    }
+    beliefs
+}
+
+/// Whether a member could not know better in this time.
+fn misled(world: &World<'_>, member: u32, from_ns: Ns, until_ns: Ns) -> bool {
+    let misleads = |strike: &Strike| match strike.kind {
+        Kind::Pause | Kind::ClockFreeze => true,
+        Kind::ClockDrift => {
+            let fault = world.record.schedule.faults.iter().find(|fault| fault.id == strike.fault);
+            match fault.map(|fault| &fault.what) {
+                Some(What::ClockDrift { permille, .. }) => permille.abs_diff(1000) > RATES_PERMILLE,
+                // Nobody knows how far it was off.
+                _ => true,
+            }
+        }
+        _ => false,
+    };
+    world.strikes_between(from_ns, until_ns).any(|strike| strike.members.contains(&member) && misleads(strike))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::tale::Tale;
+    use faults::{Fault, Target, When};
+
+    const LEASE: &str = "kube-system/kube-scheduler";
+
+    fn tale() -> Tale {
+        let mut tale = Tale::new();
+        tale.at(10).elected(0, LEASE, 0, true).elected(1, "kube-system/kube-controller-manager", 0, true);
+        tale.at(20).elected(0, LEASE, 0, false).elected(1, LEASE, 1, true);
+        tale.at(30).elected(1, LEASE, 1, false).at(40).elected(0, LEASE, 2, true);
+        tale
+    }
+
+    /// Member 2 believes that it leads while member 0 does.
+    fn overlap() -> Tale {
+        let mut tale = tale();
+        tale.at(50).elected(2, LEASE, 3, true).at(52).elected(0, LEASE, 2, false);
+        tale
+    }
+
+    #[test]
+    fn one_after_the_other_passes() {
+        tale().passes(check, Guarantee::C11B, 2);
+    }
+
+    #[test]
+    fn two_at_once_are_flagged() {
+        overlap().flags(
+            check,
+            "member 2 came to lead kube-system/kube-scheduler in epoch 3, while member 0 led it in epoch 2 for another 2000 ms",
+        );
+    }
+
+    #[test]
+    fn a_belief_that_spans_several_others_is_flagged() {
+        let mut tale = tale();
+        tale.at(50).elected(2, LEASE, 3, true).at(51).elected(2, LEASE, 3, false).at(55).elected(1, LEASE, 4, true);
+        tale.flags(check, "member 1 came to lead kube-system/kube-scheduler in epoch 4, while member 0");
+    }
+
+    #[test]
+    fn who_was_paused_or_frozen_is_not_judged() {
+        for kind in [Kind::Pause, Kind::ClockFreeze] {
+            let mut tale = overlap();
+            tale.strike(kind, 45, 52).members = vec![0];
+            tale.passes(check, Guarantee::C11B, 2);
+        }
+        let mut other = overlap();
+        other.strike(Kind::Pause, 45, 52).members = vec![1];
+        other.flags(check, "member 2");
+    }
+
+    #[test]
+    fn a_clock_that_drifts_within_bounds_excuses_nobody() {
+        for (permille, excused) in [(1_100, false), (1_101, true), (700, true)] {
+            let mut tale = overlap();
+            tale.strike(Kind::ClockDrift, 45, 48).members = vec![2];
+            let what = What::ClockDrift { target: Target::Member(2), permille };
+            let fault = Fault { id: 0, kind: Kind::ClockDrift, when: When::At(0), for_ns: 0, what };
+            tale.record.schedule.faults = vec![fault];
+            if excused {
+                tale.passes(check, Guarantee::C11B, 2);
+            } else {
+                tale.flags(check, "member 2");
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The guarantees of an orchestrator, judged over the history of its objects and of what really ran.
+//!
+//! ```text
+//! Record -> World { commits: what each revision changed, as typed objects; sights, calls, writes, faults, Q }
+//!        -> c8 .. c42 -> Verdict
+//! ```
+//!
+//! Objects are what the store held, revision by revision; containers are what really ran. What a client was told counts
+//! for nothing but what clients are promised.
+
+mod c11;
+mod c11b;
+mod c14;
+mod c15;
+mod c16;
+mod c17;
+mod c18;
+mod c25;
+mod c28;
+mod c33;
+mod c34;
+mod c35;
+mod c36;
+mod c38;
+mod c39;
+mod facts;
+mod objects;
+mod places;
+#[cfg(test)]
+mod tale;
+
+pub(crate) use objects::{Commit, Object};
+
+use crate::log::Log;
+use faults::Ns;
+use record::{Cluster, Record, Verdict};
+
+/// A trial of an orchestrator, as its checkers see it.
+pub(crate) struct World<'a> {
+    pub(crate) record: &'a Record,
+    pub(crate) cluster: &'a Cluster,
+    /// What each revision changed below `/registry/`, in order of revision. A revision that changed several keys is
+    /// several commits.
+    pub(crate) commits: Vec<Commit>,
+    /// Every change of a fence, in order of revision.
+    pub(crate) fences: Vec<facts::FenceCommit<'a>>,
+    /// Q: no fault is active after it, and no user changes a spec.
+    pub(crate) quiet_ns: Ns,
+}
+
+impl<'a> World<'a> {
+    /// `None` for a trial without an orchestrator.
+    pub(crate) fn new(record: &'a Record, log: &Log<'a>) -> Option<Self> {
+        let cluster = record.config.cluster.as_ref()?;
+        let healed_ns = record.strikes.iter().map(|strike| strike.until_ns).max().unwrap_or(0);
+        let written_ns = record.cluster.writes.iter().map(|write| write.completed_ns).max().unwrap_or(0);
+        let quiet_ns = healed_ns.max(written_ns).max(record.healed_ns);
+        Some(Self { record, cluster, commits: objects::commits(log), fences: facts::fences(log), quiet_ns })
+    }
+}
+
+/// Judges a trial of an orchestrator by everything that is promised of one; nothing for any other trial.
+pub(crate) fn judge(record: &Record, log: &Log<'_>) -> Vec<Verdict> {
+    let Some(world) = World::new(record, log) else { return vec![] };
+    let checks = [
+        c11::check,
+        c11b::check,
+        c14::check,
+        c15::check,
+        c16::check,
+        c17::check,
+        c18::check,
+        c25::check,
+        c28::check,
+        c33::check,
+        c34::check,
+        c35::check,
+        c36::check,
+        c38::check,
+        c39::check,
+    ];
+    checks.iter().map(|check| check(&world)).collect()
+}
