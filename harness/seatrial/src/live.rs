@@ -203,6 +203,7 @@ async fn strike(
             until_ns: clock.now_ns(),
             members: vec![member],
             clients: Vec::new(),
+            nodes: Vec::new(),
             busy,
             disabled: vec![member],
             severed: Vec::new(),

@@ -79,8 +79,8 @@ pub(super) struct Core {
     /// Something changed since the save under way began.
     save_wanted: bool,
     save_again_at: Option<Duration>,
-    /// The last save failed.
-    in_trouble: bool,
+    /// What the runtime complained of last.
+    trouble: Option<String>,
     /// Stops, hooks and saves under way.
     tasks: Vec<AbortOnDrop<()>>,
 }
@@ -123,7 +123,7 @@ impl Core {
             saving: false,
             save_wanted: false,
             save_again_at: None,
-            in_trouble: false,
+            trouble: None,
             tasks: Vec::new(),
         }
     }
@@ -179,7 +179,7 @@ impl Core {
             self.take_node(node);
         }
         // An address that an earlier process gave out last is not to be given out next.
-        self.last_ip = self.tools.records.addresses().into_iter().next_back();
+        self.last_ip = self.tools.records.addresses().into_values().max();
         let mut pods: Vec<Arc<Pod>> = caches.all::<Pod>().cloned().collect();
         sort_for_admission(&mut pods);
         let (known, new): (Vec<_>, Vec<_>) =
@@ -252,7 +252,7 @@ impl Core {
             inner.addresses = true;
             self.dirty.extend(inner.pods.keys().cloned());
             drop(inner);
-            self.shared.node_changed.notify_one();
+            self.shared.node_changed().notify_one();
         }
     }
 
@@ -387,6 +387,11 @@ impl Core {
             Message::Saved => {}
         }
         drop(inner);
+        let trouble = self.tools.runtime.trouble();
+        if trouble != self.trouble {
+            self.trouble = trouble;
+            self.shared.node_changed().notify_one();
+        }
         if let Some((pod, (container, id))) = hook {
             self.run_hook(pod, container, id);
         }
@@ -398,10 +403,6 @@ impl Core {
         self.saving = false;
         let failed = self.tools.records.trouble().is_some();
         self.save_again_at = failed.then(|| now.monotonic + DISK_RETRY);
-        if failed || self.in_trouble {
-            self.in_trouble = failed;
-            self.shared.node_changed.notify_one();
-        }
         if self.save_wanted && !failed {
             self.save();
         }
@@ -430,8 +431,9 @@ impl Core {
 
     /// Decides about one pod and has it done.
     fn attend(&mut self, inner: &mut Inner, uid: &str) {
-        let (Some(entry), Some(record)) = (inner.pods.get_mut(uid), self.tools.records.get(uid)) else { return };
-        let record = self.with_address(entry, record);
+        let Some(record) = self.tools.records.get(uid) else { return };
+        let record = self.with_address(inner, record);
+        let Some(entry) = inner.pods.get_mut(uid) else { return };
         let now = self.now();
         entry.facts.notice(&entry.listing, now);
         let deleted = entry.gone || entry.pod.is_terminating();
@@ -473,20 +475,26 @@ impl Core {
     }
 
     /// The pod's record with an address, if it needs one and there is one.
-    fn with_address(&mut self, entry: &Entry, mut record: Record) -> Record {
-        let spec = entry.pod.spec.as_ref();
+    fn with_address(&mut self, inner: &Inner, mut record: Record) -> Record {
+        let Some(entry) = inner.pods.get(&record.uid) else { return record };
         let over = record.verdict.is_some() || entry.gone || entry.pod.is_terminating();
         if record.ip.is_some() || over {
             return record;
         }
-        if spec.and_then(|spec| spec.host_network) == Some(true) {
-            record.ip = Some(self.config.ip);
-        } else if let Some(ip) = self.cidr.and_then(|cidr| cidr.allocate(&self.tools.records.addresses(), self.last_ip)) {
-            self.last_ip = Some(ip);
-            record.ip = Some(ip);
-        }
+        let host_network = entry.pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+        record.ip = if host_network { Some(self.config.ip) } else { self.free_address(inner) };
         self.tools.records.put(record.clone());
         record
+    }
+
+    /// An address that no pod has of which anything is left here.
+    fn free_address(&mut self, inner: &Inner) -> Option<IpAddr> {
+        let mut taken = self.tools.records.addresses();
+        taken.retain(|uid, _| inner.pods.get(uid).is_none_or(|entry| !entry.ended));
+        let taken = taken.into_values().collect();
+        let address = self.cidr?.allocate(&taken, self.last_ip)?;
+        self.last_ip = Some(address);
+        Some(address)
     }
 
     fn stop(&mut self, entry: &mut Entry, decision: &Decision, now: Now) {

@@ -208,7 +208,7 @@ impl Heart {
             let wake = if changed { earliest.min(report_at) } else { report_at };
             tokio::select! {
                 biased;
-                () = self.shared.node_changed.notified() => {}
+                () = self.shared.node_changed().notified() => {}
                 changes = nodes.next() => {
                     let seen = changes.iter().filter_map(client::Change::new::<Node>).next_back();
                     if let Some(seen) = seen

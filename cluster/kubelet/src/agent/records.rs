@@ -3,10 +3,11 @@
 use crate::pod::Record;
 use crate::state_file::{Found, Saver, StateFile};
 use mark::sometimes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 
 /// The file in the data directory.
 const FILE: &str = "pods.json";
@@ -15,6 +16,8 @@ const FILE: &str = "pods.json";
 pub(super) struct Records {
     saver: Saver,
     inner: Mutex<Inner>,
+    /// Told when it changes whether the node can take pods.
+    pub(super) node_changed: Notify,
 }
 
 struct Inner {
@@ -36,7 +39,7 @@ impl Records {
             Found::Nothing | Found::Damaged => BTreeMap::new(),
         };
         let inner = Inner { records, version: 0, trouble: None };
-        Ok(Records { saver: Saver::new(file), inner: Mutex::new(inner) })
+        Ok(Records { saver: Saver::new(file), inner: Mutex::new(inner), node_changed: Notify::new() })
     }
 
     pub(super) fn get(&self, uid: &str) -> Option<Record> {
@@ -72,9 +75,9 @@ impl Records {
         }
     }
 
-    /// All addresses that a pod has.
-    pub(super) fn addresses(&self) -> BTreeSet<IpAddr> {
-        self.lock().records.values().filter_map(|record| record.ip).collect()
+    /// The addresses that pods have, by UID.
+    pub(super) fn addresses(&self) -> BTreeMap<String, IpAddr> {
+        self.lock().records.iter().filter_map(|(uid, record)| Some((uid.clone(), record.ip?))).collect()
     }
 
     /// Why records cannot be written, if so.
@@ -94,11 +97,14 @@ impl Records {
             (inner.version, content)
         };
         let saved = self.saver.save(wanted, encode).await;
-        self.lock().trouble = saved.as_ref().err().map(|error| {
+        let trouble = saved.as_ref().err().map(|error| {
             sometimes!("node agent cannot write its records");
             tracing::error!(%error, "the node agent cannot write its records");
             format!("node agent cannot write its records: {error}")
         });
+        if std::mem::replace(&mut self.lock().trouble, trouble.clone()) != trouble {
+            self.node_changed.notify_one();
+        }
         saved
     }
 

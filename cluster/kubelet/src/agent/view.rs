@@ -75,13 +75,11 @@ pub struct ContainerView {
 
 /// What the agent's tasks share.
 pub(super) struct Shared {
-    pub(super) node: String,
+    node: String,
     records: Arc<Records>,
     writer: Arc<Writer>,
     runtime: Arc<dyn ContainerRuntime>,
     inner: Mutex<Inner>,
-    /// Something changed that the Node's status tells of.
-    pub(super) node_changed: Notify,
 }
 
 #[derive(Default)]
@@ -100,8 +98,12 @@ impl Shared {
         writer: Arc<Writer>,
         runtime: Arc<dyn ContainerRuntime>,
     ) -> Arc<Shared> {
-        let (node, inner, node_changed) = (node.to_owned(), Mutex::default(), Notify::new());
-        Arc::new(Shared { node, records, writer, runtime, inner, node_changed })
+        Arc::new(Shared { node: node.to_owned(), records, writer, runtime, inner: Mutex::default() })
+    }
+
+    /// Told when something changes that the Node's status tells of.
+    pub(super) fn node_changed(&self) -> &Notify {
+        &self.records.node_changed
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -77,7 +77,14 @@ fn held(object: &Object) -> BTreeSet<String> {
         Object::Pod(pod) => pod_ips(pod).into_iter().map(|ip| format!("pod IP {ip}")).collect(),
         Object::Node(node) => cidrs(node).into_iter().map(|cidr| format!("pod CIDR {cidr}")).collect(),
         Object::Service(service) => of_service(service),
-        _ => BTreeSet::new(),
+        Object::Namespace(_)
+        | Object::Endpoints(_)
+        | Object::EndpointSlice(_)
+        | Object::ReplicaSet(_)
+        | Object::Deployment(_)
+        | Object::Budget(_)
+        | Object::Lease(_)
+        | Object::Other(_) => BTreeSet::new(),
     }
 }
 
@@ -111,11 +118,9 @@ fn of_service(service: &Service) -> BTreeSet<String> {
 /// Whether the machine of a pod lost its disk after the pod had come to hold what it holds.
 fn died(world: &World<'_>, holder: &Holder, at_ns: Ns) -> bool {
     let Some(number) = holder.node.as_deref().and_then(node_number) else { return false };
-    let wiped = world.record.cluster.sights.iter().any(|sight| match sight {
-        Sight::NodeDown { at_ns: then_ns, node, wiped } => {
-            *wiped && *node == number && (holder.since_ns..=at_ns).contains(then_ns)
-        }
-        _ => false,
+    let times = holder.since_ns..=at_ns;
+    let wiped = world.record.cluster.sights.iter().any(|sight| {
+        matches!(sight, Sight::NodeDown { at_ns, node, wiped: true } if *node == number && times.contains(at_ns))
     });
     wiped || world.strikes_on_node(number, holder.since_ns, at_ns).any(|strike| strike.kind == Kind::NodeLost)
 }

@@ -33,7 +33,7 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
         if !deletes || is_going(old.metadata()) || !is_collected(&timeline, commit, &effects) {
             continue;
         }
-        let by_user = world.asked_by_users(&["delete", "evict"], &users_name(&commit.key), commit.at_ns);
+        let by_user = world.asked_by_users(&["delete", "evict"], &users_name(&commit.key), 0, commit.at_ns);
         if by_user > 0 {
             continue;
         }
@@ -80,7 +80,9 @@ fn registry_key(key: &str) -> Option<String> {
 fn is_collected(timeline: &Timeline<'_>, commit: &Commit, effects: &BTreeMap<String, Vec<Ns>>) -> bool {
     let Some(began) = effects.get(&*commit.key) else { return false };
     let latest = began[..began.partition_point(|at_ns| *at_ns <= commit.at_ns)].last();
-    let Some(began_ns) = latest.filter(|began_ns| **began_ns + EFFECT_NS + SAMPLE_NS >= commit.at_ns) else { return false };
+    let Some(began_ns) = latest.filter(|began_ns| **began_ns + EFFECT_NS + SAMPLE_NS >= commit.at_ns) else {
+        return false;
+    };
     let since = timeline.history(&commit.key).iter().filter(|other| other.revision < commit.revision);
     let mut since = since.filter(|other| other.at_ns >= *began_ns);
     // A change of owners is what the collector wanted; an object that was not there yet is not what it meant.

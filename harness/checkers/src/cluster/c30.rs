@@ -35,7 +35,9 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
             let after = next.map(|next| next.new.as_deref().filter(|after| after.uid() == uid));
             let (over, until_ns) = match (next, after) {
                 // Told again of its next version.
-                (_, Some(Some(after))) if !is_going(after.metadata()) && owners_of(after.metadata()) == owners => continue,
+                (_, Some(Some(after))) if !is_going(after.metadata()) && owners_of(after.metadata()) == owners => {
+                    continue;
+                }
                 (Some(next), _) => (true, next.at_ns),
                 (None, _) => (false, world.record.ended_ns),
             };

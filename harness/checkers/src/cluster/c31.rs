@@ -90,8 +90,10 @@ fn removal(world: &World<'_>, timeline: &Timeline<'_>, places: &Places<'_>, comm
         let text = format!("{key} was removed at revision {revision} while {holders:?} held it{asked}");
         findings.violated(commit.at_ns, text);
     } else if let Some(dependent) = dependent(timeline, places, commit, old, &holders) {
+        let history = timeline.history(key).iter().rev().filter(|other| other.revision < revision);
+        let born_ns = history.into_iter().find(|other| other.creates()).map_or(0, |born| born.since_ns());
         // The first request of a user is what marked the object.
-        if world.asked_by_users(&["delete"], &users_name(key), commit.at_ns) > 1 {
+        if world.asked_by_users(&["delete"], &users_name(key), born_ns, commit.at_ns) > 1 {
             return;
         }
         let text = format!("{key} was removed at revision {revision} while {holders:?} held it for {dependent}");
@@ -203,7 +205,8 @@ mod tests {
 
     #[test]
     fn what_is_removed_before_its_dependents_is_flagged() {
-        for (finalizer, blocks, wrong) in [(FOREGROUND, true, true), (FOREGROUND, false, false), (ORPHAN, false, true)] {
+        for (finalizer, blocks, wrong) in [(FOREGROUND, true, true), (FOREGROUND, false, false), (ORPHAN, false, true)]
+        {
             let mut tale = Tale::new();
             tale.put("core/secrets/default/d", &owned(blocks));
             tale.put("core/configmaps/default/x", &held(&format!("{finalizer:?}")));

@@ -1,7 +1,7 @@
 //! C33: how fast nodes may be tainted for eviction, by how much of their zone is down.
 
 use super::facts::{NO_EXECUTE, SECOND_NS, node_condition, node_is_ready, node_label, taints};
-use super::{Commit, Object, World};
+use super::{Commit, World};
 use crate::findings::Findings;
 use api::core::v1::Node;
 use faults::{Kind, Ns};
@@ -97,10 +97,9 @@ fn pace(world: &World<'_>, commit: &Commit, times: &[Ns], (interval_ns, from_ns)
 }
 
 fn leaders_between(world: &World<'_>, from_ns: Ns, until_ns: Ns) -> usize {
-    let elections = world.record.cluster.sights.iter().filter(|sight| match sight {
-        Sight::Elected { at_ns, leads, .. } => *leads && (from_ns..=until_ns).contains(at_ns),
-        _ => false,
-    });
+    let elections = world.record.cluster.sights.iter().filter(
+        |sight| matches!(sight, Sight::Elected { at_ns, leads: true, .. } if (from_ns..=until_ns).contains(at_ns)),
+    );
     elections.count()
 }
 
@@ -133,10 +132,10 @@ pub(crate) fn restraints(world: &World<'_>) -> Vec<Restraint> {
     let mut open: BTreeMap<String, Restraint> = BTreeMap::new();
     let mut over: Vec<Restraint> = Vec::new();
     for commit in &world.commits {
-        match (commit.old.as_deref(), commit.new.as_deref()) {
-            (_, Some(Object::Node(node))) => drop(nodes.insert(&commit.key, node)),
-            (Some(Object::Node(_)), _) => drop(nodes.remove(&*commit.key)),
-            _ => continue,
+        match commit.nodes() {
+            (None, None) => continue,
+            (_, Some(node)) => drop(nodes.insert(&commit.key, node)),
+            (Some(_), None) => drop(nodes.remove(&*commit.key)),
         }
         let zones = Zone::census(&nodes);
         let all_down = !zones.is_empty() && zones.values().all(|zone| zone.ready == 0 && zone.unready > 0);

@@ -1,14 +1,14 @@
 //! C34: a taint evicts when its toleration, counted from timeAdded, ends; only if it still holds, and only that UID.
 
+use super::World;
 use super::facts::{
     NO_EXECUTE, NODES, PodLife, SECOND_NS, Timeline, Version, condition, is_active, pod_lives, pod_node, skew_ns,
     taints, tolerates, tolerations,
 };
-use super::{Object, World};
 use crate::findings::Findings;
 use api::core::v1::{Pod, Taint};
 use faults::Ns;
-use record::{CONVERGE_NS, Guarantee, SAMPLE_NS, Verdict};
+use record::{CONVERGE_NS, Guarantee, Verdict};
 
 /// `timeAdded` is stored in whole seconds, so that a toleration may end up to one second early; and whoever evicts
 /// looks at a clock of its own, in whole seconds too.
@@ -49,10 +49,7 @@ struct Standing<'a> {
 fn standing<'a>(timeline: &Timeline<'a>, node: &str, ended_ns: Ns) -> Vec<Standing<'a>> {
     let mut all: Vec<Standing<'a>> = Vec::new();
     for commit in timeline.history(&format!("{NODES}{node}")) {
-        let now: &[Taint] = match commit.new.as_deref() {
-            Some(Object::Node(node)) => taints(node),
-            _ => &[],
-        };
+        let now: &[Taint] = commit.nodes().1.map(taints).unwrap_or_default();
         let evicting = || now.iter().filter(|taint| taint.effect == NO_EXECUTE);
         for standing in all.iter_mut().filter(|standing| standing.until_ns == Ns::MAX) {
             if !evicting().any(|taint| taint == standing.taint) {
@@ -61,7 +58,7 @@ fn standing<'a>(timeline: &Timeline<'a>, node: &str, ended_ns: Ns) -> Vec<Standi
         }
         let new: Vec<&'a Taint> =
             evicting().filter(|taint| !all.iter().any(|it| it.until_ns == Ns::MAX && it.taint == *taint)).collect();
-        all.extend(new.into_iter().map(|taint| Standing { taint, from_ns: commit.at_ns, until_ns: Ns::MAX }));
+        all.extend(new.into_iter().map(|taint| Standing { taint, from_ns: commit.since_ns(), until_ns: Ns::MAX }));
     }
     all.iter_mut().for_each(|standing| standing.until_ns = standing.until_ns.min(ended_ns));
     all
@@ -92,7 +89,7 @@ fn meant_ns(pod: &Pod, taint: &Taint) -> Ns {
 fn too_early(world: &World<'_>, life: &PodLife<'_>, timeline: &Timeline<'_>, findings: &mut Findings) {
     let Some(Version { at_ns, revision, pod }) = life.first(is_condemned) else { return };
     let node = pod_node(pod);
-    let slack_ns = (ROUNDING_NS + SAMPLE_NS).saturating_add(skew_ns(world.record, at_ns));
+    let slack_ns = ROUNDING_NS.saturating_add(skew_ns(world.record, at_ns));
     // A view may be as old as the first of the faults that are near.
     let near = world.strikes_between(at_ns.saturating_sub(AFTERMATH_NS), at_ns);
     let behind_ns = BEHIND_NS + near.map(|strike| at_ns.saturating_sub(strike.from_ns)).max().unwrap_or(0);

@@ -127,10 +127,9 @@ fn losses<'a>(world: &World<'a>, timeline: &Timeline<'_>) -> Vec<Loss<'a>> {
 fn held_up_ns(world: &World<'_>, from_ns: Ns, until_ns: Ns) -> Ns {
     let of_members = world.strikes_between(from_ns, until_ns).filter(|strike| !strike.members.is_empty());
     let struck_ns: Ns = of_members.map(|strike| strike.until_ns.min(until_ns) - strike.from_ns.max(from_ns)).sum();
-    let elections = world.record.cluster.sights.iter().filter(|sight| match sight {
-        Sight::Elected { at_ns, leads, .. } => *leads && (from_ns..=until_ns).contains(at_ns),
-        _ => false,
-    });
+    let elections = world.record.cluster.sights.iter().filter(
+        |sight| matches!(sight, Sight::Elected { at_ns, leads: true, .. } if (from_ns..=until_ns).contains(at_ns)),
+    );
     struck_ns + LEADER_NS * elections.count() as Ns
 }
 
@@ -172,9 +171,9 @@ fn wanted(timeline: &Timeline<'_>, pods: &[&PodLife<'_>], uid: &str, loss: &Loss
         return None;
     }
     let key = format!("/registry/apps/replicasets/{namespace}/{}", owner.name);
-    let same = |object: Option<&Object>| match object {
-        Some(Object::ReplicaSet(set)) if set.metadata.uid.as_deref() == Some(uid) => wants(set),
-        _ => None,
+    let same = |object: Option<&Object>| {
+        let Some(Object::ReplicaSet(set)) = object else { return None };
+        wants(set).filter(|_| set.metadata.uid.as_deref() == Some(uid))
     };
     let wanted = same(timeline.at_time(&key, loss.from_ns)).filter(|wanted| *wanted > 0)?;
     let times = loss.from_ns..=loss.deadline_ns();

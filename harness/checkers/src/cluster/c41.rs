@@ -20,7 +20,8 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
         findings.tested(1);
         findings.took(*oldest_ns);
         if *oldest_ns > QUEUE_NS {
-            findings.violated(ended_ns, format!("a key waited {oldest_ns} ns in queue {queue}, at most {QUEUE_NS} ns may"));
+            findings
+                .violated(ended_ns, format!("a key waited {oldest_ns} ns in queue {queue}, at most {QUEUE_NS} ns may"));
         }
         if *length > most {
             findings.violated(ended_ns, format!("queue {queue} held {length} keys, at most {most} may wait"));

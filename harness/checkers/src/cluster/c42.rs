@@ -29,7 +29,8 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
         }
         let (old, new) = commit.pods();
         if let Some(demand) = set_of(old).and_then(|set| sets.get_mut(set)) {
-            demand.lost += i64::from(set_of(old) != set_of(new) && is_lost(world, commit, old, new));
+            let leaves = set_of(old) != set_of(new) || commit.creates();
+            demand.lost += i64::from(leaves && is_lost(world, commit, old, new));
         }
         let Some(set) = new.filter(|_| commit.creates()).and_then(controller_uid) else { continue };
         let Some(demand) = sets.get_mut(set) else { continue };
@@ -69,7 +70,7 @@ fn is_lost(world: &World<'_>, commit: &Commit, old: Option<&Pod>, new: Option<&P
     !deleted
         || is_disrupted(old)
         || new.is_some_and(is_disrupted)
-        || world.asked_by_users(&["delete", "evict"], &users_name(&commit.key), commit.at_ns) > 0
+        || world.asked_by_users(&["delete", "evict"], &users_name(&commit.key), 0, commit.at_ns) > 0
 }
 
 #[cfg(test)]
@@ -80,9 +81,8 @@ mod tests {
     use record::{Answer, UserWrite};
 
     fn sized(tale: &mut Tale, replicas: u32) {
-        let json = format!(
-            r#"{{"metadata":{{"name":"r","uid":"uid-r"}},"spec":{{"replicas":{replicas},"selector":{{}}}}}}"#
-        );
+        let json =
+            format!(r#"{{"metadata":{{"name":"r","uid":"uid-r"}},"spec":{{"replicas":{replicas},"selector":{{}}}}}}"#);
         tale.put("apps/replicasets/default/r", &json);
     }
 
@@ -132,7 +132,7 @@ mod tests {
     fn one_more_is_flagged() {
         let mut tale = tale();
         pod(&mut tale, "h", "", "");
-        let text = "core/pods/default/h was created for set uid-r at revision 20 as its pod number 8, but only 4 were \
+        let text = "core/pods/default/h was created for set uid-r at revision 18 as its pod number 8, but only 4 were \
                     asked for and 3 lost";
         tale.flags(check, text);
     }
@@ -145,6 +145,9 @@ mod tests {
             pod(&mut tale, name, "", "");
             tale.delete(&format!("core/pods/default/{name}"));
         }
-        tale.flags(check, "core/pods/default/b was created for set uid-r at revision 5 as its pod number 2, but only 1");
+        tale.flags(
+            check,
+            "core/pods/default/b was created for set uid-r at revision 5 as its pod number 2, but only 1",
+        );
     }
 }

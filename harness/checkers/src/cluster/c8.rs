@@ -115,6 +115,7 @@ mod tests {
         late.flags(check, &format!("s1/x knows {B} at version 4, which has been out of date"));
         tale(&[(A, 3), (B, 5)]).flags(check, &format!("s1/x knows {B} at version 5, which the store never held"));
         let other = "/registry/core/pods/default/x";
-        tale(&[(A, 3), (other, 9)]).flags(check, &format!("s1/x knows {other} at version 9, which the store never held"));
+        tale(&[(A, 3), (other, 9)])
+            .flags(check, &format!("s1/x knows {other} at version 9, which the store never held"));
     }
 }

@@ -6,7 +6,7 @@ use crate::log::Log;
 use api::core::v1::{Node, NodeCondition, Pod, PodCondition, ResourceRequirements, Taint, Toleration};
 use api::{Quantity, QuantityText};
 use faults::{Kind, Ns, What};
-use record::{Record, Strike, WatchEvent};
+use record::{Record, SAMPLE_NS, Strike, WatchEvent};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -28,17 +28,13 @@ pub(crate) const NODES: &str = "/registry/core/nodes/";
 
 impl Object {
     pub(crate) fn pod(&self) -> Option<&Pod> {
-        match self {
-            Object::Pod(pod) => Some(pod),
-            _ => None,
-        }
+        let Object::Pod(pod) = self else { return None };
+        Some(pod)
     }
 
     pub(crate) fn node(&self) -> Option<&Node> {
-        match self {
-            Object::Node(node) => Some(node),
-            _ => None,
-        }
+        let Object::Node(node) = self else { return None };
+        Some(node)
     }
 }
 
@@ -51,6 +47,11 @@ impl Commit {
     /// The node before it and after it.
     pub(crate) fn nodes(&self) -> (Option<&Node>, Option<&Node>) {
         (self.old.as_deref().and_then(Object::node), self.new.as_deref().and_then(Object::node))
+    }
+
+    /// It may have happened from this time on.
+    pub(crate) fn since_ns(&self) -> Ns {
+        self.at_ns.saturating_sub(SAMPLE_NS)
     }
 }
 
@@ -332,6 +333,12 @@ impl<'a> Timeline<'a> {
     pub(crate) fn at_time(&self, key: &str, at_ns: Ns) -> Option<&'a Object> {
         let history = self.history(key);
         last(history, history.partition_point(|commit| commit.at_ns <= at_ns))
+    }
+
+    /// What is stored at a key in the end.
+    pub(crate) fn at_end(&self, key: &str) -> Option<&'a Object> {
+        let history = self.history(key);
+        last(history, history.len())
     }
 }
 

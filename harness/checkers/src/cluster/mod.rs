@@ -15,19 +15,30 @@ mod c15;
 mod c16;
 mod c17;
 mod c18;
+mod c19;
+mod c20;
+mod c21;
 mod c25;
 mod c28;
+mod c29;
+mod c30;
+mod c31;
+mod c32;
 mod c33;
 mod c34;
 mod c35;
 mod c36;
 mod c38;
 mod c39;
+mod c41;
+mod c42;
+mod c8;
 mod facts;
 mod objects;
 mod places;
 #[cfg(test)]
 mod tale;
+mod workloads;
 
 pub(crate) use objects::{Commit, Object};
 
@@ -63,6 +74,7 @@ impl<'a> World<'a> {
 pub(crate) fn judge(record: &Record, log: &Log<'_>) -> Vec<Verdict> {
     let Some(world) = World::new(record, log) else { return vec![] };
     let checks = [
+        c8::check,
         c11::check,
         c11b::check,
         c14::check,
@@ -70,14 +82,23 @@ pub(crate) fn judge(record: &Record, log: &Log<'_>) -> Vec<Verdict> {
         c16::check,
         c17::check,
         c18::check,
+        c19::check,
+        c20::check,
+        c21::check,
         c25::check,
         c28::check,
+        c29::check,
+        c30::check,
+        c31::check,
+        c32::check,
         c33::check,
         c34::check,
         c35::check,
         c36::check,
         c38::check,
         c39::check,
+        c41::check,
+        c42::check,
     ];
     checks.iter().map(|check| check(&world)).collect()
 }

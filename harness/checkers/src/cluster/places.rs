@@ -1,10 +1,10 @@
 //! Where a pod would fit: nodes and what is bound to them, commit by commit.
 
+use super::Commit;
 use super::facts::{
     Amounts, NO_EXECUTE, NO_SCHEDULE, allocatable, is_cordoned, is_terminal, node_is_ready, pod_node, requests, taints,
     tolerates, tolerations,
 };
-use super::{Commit, Object};
 use api::core::v1::{Node, Pod};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,14 +19,16 @@ impl<'a> Places<'a> {
     /// Takes in a change. Returns the nodes on which there may be more or less room than before.
     pub(crate) fn apply(&mut self, commit: &'a Commit) -> BTreeSet<&'a str> {
         let mut touched = BTreeSet::new();
-        if let Some(Object::Node(_)) = commit.old.as_deref().or(commit.new.as_deref()) {
-            let name = commit.key.rsplit('/').next().unwrap_or_default();
-            match commit.new.as_deref() {
-                Some(Object::Node(node)) => drop(self.nodes.insert(name, node)),
-                _ => drop(self.nodes.remove(name)),
+        let name = commit.key.rsplit('/').next().unwrap_or_default();
+        let changed = match commit.nodes() {
+            (None, None) => false,
+            (_, Some(node)) => {
+                self.nodes.insert(name, node);
+                true
             }
-            touched.insert(name);
-        }
+            (Some(_), None) => self.nodes.remove(name).is_some(),
+        };
+        touched.extend(changed.then_some(name));
         let (old, new) = commit.pods();
         if let Some(node) = old.and_then(claimed) {
             self.bound.entry(node).or_default().remove(&*commit.key);

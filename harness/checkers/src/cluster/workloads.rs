@@ -4,7 +4,7 @@
 use super::facts::{self, SECOND_NS, Timeline, condition, is_active, is_ready, pod_node};
 use super::{Commit, Object, World};
 use crate::findings::Findings;
-use api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet};
+use api::apps::v1::{DeploymentSpec, ReplicaSet};
 use api::core::v1::{Pod, PodSpec, PodTemplateSpec};
 use api::meta::v1::OwnerReference;
 use api::resource::{self, Resource};
@@ -13,10 +13,6 @@ use faults::Ns;
 use record::{Answer, CONVERGE_NS};
 use std::collections::BTreeMap;
 
-/// Where Deployments are kept.
-pub(crate) const DEPLOYMENTS: &str = "/registry/apps/deployments/";
-/// Where ReplicaSets are kept.
-pub(crate) const REPLICA_SETS: &str = "/registry/apps/replicasets/";
 /// Where Services are kept.
 pub(crate) const SERVICES: &str = "/registry/core/services/";
 /// Where namespaces are kept.
@@ -28,28 +24,7 @@ pub(crate) const BACKOFF_NS: Ns = 300 * SECOND_NS;
 /// The image that users name for a version that cannot run, and that the harness lets nobody pull.
 const MISSING_IMAGE: &str = "hollow/missing";
 
-impl Object {
-    pub(crate) fn replica_set(&self) -> Option<&ReplicaSet> {
-        match self {
-            Object::ReplicaSet(set) => Some(set),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn deployment(&self) -> Option<&Deployment> {
-        match self {
-            Object::Deployment(deployment) => Some(deployment),
-            _ => None,
-        }
-    }
-}
-
 impl Commit {
-    /// The set before it and after it, of whatever UID.
-    pub(crate) fn sets(&self) -> (Option<&ReplicaSet>, Option<&ReplicaSet>) {
-        (self.old.as_deref().and_then(Object::replica_set), self.new.as_deref().and_then(Object::replica_set))
-    }
-
     /// Whether an object comes to be that was not there before.
     pub(crate) fn creates(&self) -> bool {
         match (&self.old, &self.new) {
@@ -198,7 +173,7 @@ pub(crate) fn can_run(template: Option<&PodTemplateSpec>) -> bool {
 pub(crate) fn deployments_of_sets<'a>(world: &'a World<'_>) -> BTreeMap<&'a str, &'a str> {
     let mut of = BTreeMap::new();
     for commit in &world.commits {
-        let Some(set) = commit.new.as_deref().and_then(Object::replica_set) else { continue };
+        let Some(Object::ReplicaSet(set)) = commit.new.as_deref() else { continue };
         if let Some(deployment) = controller_of(&set.metadata) {
             of.entry(uid_of(&set.metadata)).or_insert(deployment);
         }
@@ -277,7 +252,13 @@ impl Settling {
 
     /// Puts it to the test whether it came to be so within T after Q and after it could be expected, with `extra_ns` for
     /// what takes longer; `says` what should have been. What may still come about in time is not tested.
-    pub(crate) fn judge(&self, world: &World<'_>, extra_ns: Ns, findings: &mut Findings, says: impl FnOnce() -> String) {
+    pub(crate) fn judge(
+        &self,
+        world: &World<'_>,
+        extra_ns: Ns,
+        findings: &mut Findings,
+        says: impl FnOnce() -> String,
+    ) {
         let due_ns = self.from_ns.max(world.quiet_ns).saturating_add(extra_ns);
         let until_ns = self.since_ns.unwrap_or(world.record.ended_ns);
         let late_ns = until_ns.saturating_sub(due_ns);
@@ -294,10 +275,15 @@ impl Settling {
 }
 
 impl World<'_> {
-    /// How many requests of users of this kind about this object may have had an effect by this time.
-    pub(crate) fn asked_by_users(&self, what: &[&str], object: &str, by_ns: Ns) -> usize {
-        let writes = self.record.cluster.writes.iter().filter(|write| write.invoked_ns <= by_ns);
-        let effective = writes.filter(|write| !matches!(write.outcome, Answer::Refused { .. }));
+    /// How many requests of users of this kind about this object may have had an effect between these two times.
+    pub(crate) fn asked_by_users(&self, what: &[&str], object: &str, from_ns: Ns, until_ns: Ns) -> usize {
+        let writes = self.record.cluster.writes.iter().filter(|write| write.invoked_ns <= until_ns);
+        let effective = writes.filter(|write| match &write.outcome {
+            Answer::Ok { .. } => write.completed_ns >= from_ns,
+            // It may happen long after it was given up.
+            Answer::Unknown { .. } => true,
+            Answer::Refused { .. } => false,
+        });
         effective.filter(|write| what.contains(&write.what.as_str()) && write.object == object).count()
     }
 }
