@@ -3,52 +3,49 @@
 //! A [`Caches`] is a value: cloning it pins what it holds, at the cost of a few pointers. Deciding functions take it by
 //! reference; informers replace objects in it; tests fill it by hand.
 
-use crate::changes::Held;
-use api::resource::{self, Resource};
+use crate::codec::{self, Codec};
+use crate::held::{Held, typed};
+use api::resource::Resource;
 use api::{Object, ObjectExt, ObjectMeta};
 use imbl::{OrdMap, OrdSet};
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// Namespace (empty for what is cluster-scoped) and name.
 pub type Id = (Arc<str>, Arc<str>);
 
+/// Group and kind.
+type KindKey = (&'static str, &'static str);
+
 /// All that is known, by kind.
 #[derive(Clone, Default)]
 pub struct Caches {
-    kinds: BTreeMap<(&'static str, &'static str), Arc<dyn Kind>>,
+    kinds: BTreeMap<KindKey, Arc<dyn Kind>>,
 }
 
 /// The objects of one kind.
 #[derive(Clone)]
 pub struct Store<T> {
-    objects: OrdMap<Id, Arc<T>>,
-    /// By UID of an owner, controlling or not; under the empty one, those that nothing controls.
-    owned: OrdMap<Arc<str>, OrdSet<Id>>,
-    revision: i64,
+    objects: Objects,
+    kind: PhantomData<fn() -> T>,
 }
 
 impl<T: Object> Default for Store<T> {
     fn default() -> Self {
-        Self { objects: OrdMap::new(), owned: OrdMap::new(), revision: 0 }
+        Self { objects: Objects::default(), kind: PhantomData }
     }
 }
 
 /// A [`Store`] of a type that only its user knows.
-trait Kind: Any + Send + Sync {
+pub(crate) trait Kind: Any + Send + Sync {
     fn any(&self) -> &dyn Any;
     fn any_mut(&mut self) -> &mut dyn Any;
     fn cloned(&self) -> Arc<dyn Kind>;
     fn resource(&self) -> &'static Resource;
-    fn revision(&self) -> i64;
-    fn seen(&mut self, revision: i64);
-    fn len(&self) -> usize;
-    fn held(&self) -> Box<dyn Iterator<Item = (&Id, Arc<dyn Held>)> + '_>;
-    fn metadata(&self) -> Box<dyn Iterator<Item = &ObjectMeta> + '_>;
-    fn metadata_in(&self, namespace: &str) -> Box<dyn Iterator<Item = &ObjectMeta> + '_>;
-    fn metadata_of(&self, id: &Id) -> Option<&ObjectMeta>;
-    fn owned(&self, uid: &str) -> Box<dyn Iterator<Item = &ObjectMeta> + '_>;
+    fn objects(&self) -> &Objects;
+    fn objects_mut(&mut self) -> &mut Objects;
 }
 
 impl<T: Object> Kind for Store<T> {
@@ -64,46 +61,58 @@ impl<T: Object> Kind for Store<T> {
     fn resource(&self) -> &'static Resource {
         T::resource()
     }
-    fn revision(&self) -> i64 {
-        self.revision
+    fn objects(&self) -> &Objects {
+        &self.objects
     }
-    fn seen(&mut self, revision: i64) {
-        Store::seen(self, revision);
-    }
-    fn len(&self) -> usize {
-        self.objects.len()
-    }
-    fn held(&self) -> Box<dyn Iterator<Item = (&Id, Arc<dyn Held>)> + '_> {
-        Box::new(self.objects.iter().map(|(id, object)| (id, Arc::new(object.clone()) as Arc<dyn Held>)))
-    }
-    fn metadata(&self) -> Box<dyn Iterator<Item = &ObjectMeta> + '_> {
-        Box::new(self.objects.values().map(|object| object.metadata()))
-    }
-    fn metadata_in(&self, namespace: &str) -> Box<dyn Iterator<Item = &ObjectMeta> + '_> {
-        let from = id_of(namespace, "");
-        let namespace = from.0.clone();
-        let here = self.objects.range(from..).take_while(move |(id, _)| id.0 == namespace);
-        Box::new(here.map(|(_, object)| object.metadata()))
-    }
-    fn metadata_of(&self, id: &Id) -> Option<&ObjectMeta> {
-        self.objects.get(id).map(|object| object.metadata())
-    }
-    fn owned(&self, uid: &str) -> Box<dyn Iterator<Item = &ObjectMeta> + '_> {
-        let ids = self.owned.get(uid).into_iter().flatten();
-        Box::new(ids.filter_map(|id| self.objects.get(id)).map(|object| object.metadata()))
+    fn objects_mut(&mut self) -> &mut Objects {
+        &mut self.objects
     }
 }
 
 impl<T: Object> Store<T> {
     /// Puts an object in the place of any of its name. Returns what was there.
     pub fn put(&mut self, object: Arc<T>) -> Option<Arc<T>> {
+        self.objects.put(Arc::new(object)).map(|old| own_type::<T>(&old).clone())
+    }
+
+    /// Takes an object out.
+    pub fn remove(&mut self, namespace: &str, name: &str) -> Option<Arc<T>> {
+        self.objects.remove(&id_of(namespace, name)).map(|old| own_type::<T>(&old).clone())
+    }
+
+    /// Notes that everything up to `revision` is in here.
+    pub fn seen(&mut self, revision: i64) {
+        self.objects.seen(revision);
+    }
+
+    /// In order of namespace and name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.objects.all().map(own_type)
+    }
+}
+
+/// Objects, in some order.
+type Iter<'a> = Box<dyn Iterator<Item = &'a Arc<dyn Held>> + 'a>;
+
+/// The objects of a kind, whatever their type.
+#[derive(Clone, Default)]
+pub(crate) struct Objects {
+    objects: OrdMap<Id, Arc<dyn Held>>,
+    /// By UID of an owner, controlling or not; under the empty one, those that nothing controls.
+    owned: OrdMap<Arc<str>, OrdSet<Id>>,
+    revision: i64,
+}
+
+impl Objects {
+    /// Puts an object in the place of any of its name. Returns what was there.
+    pub(crate) fn put(&mut self, object: Arc<dyn Held>) -> Option<Arc<dyn Held>> {
         let id = id_of(object.namespace(), object.name());
         let old = self.objects.insert(id.clone(), object.clone());
         // Most changes leave the owners alone; then the index stays as it is.
         let same = old.as_ref().is_some_and(|old| old.owners() == object.owners());
         if !same {
             if let Some(old) = &old {
-                self.disown(old, &id);
+                self.disown(&**old, &id);
             }
             for uid in owner_uids(&*object) {
                 self.owned.entry(uid.into()).or_default().insert(id.clone());
@@ -113,24 +122,18 @@ impl<T: Object> Store<T> {
     }
 
     /// Takes an object out.
-    pub fn remove(&mut self, namespace: &str, name: &str) -> Option<Arc<T>> {
-        let id = id_of(namespace, name);
-        let old = self.objects.remove(&id)?;
-        self.disown(&old, &id);
+    pub(crate) fn remove(&mut self, id: &Id) -> Option<Arc<dyn Held>> {
+        let old = self.objects.remove(id)?;
+        self.disown(&*old, id);
         Some(old)
     }
 
     /// Notes that everything up to `revision` is in here.
-    pub fn seen(&mut self, revision: i64) {
+    pub(crate) fn seen(&mut self, revision: i64) {
         self.revision = self.revision.max(revision);
     }
 
-    /// In order of namespace and name.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
-        self.objects.values()
-    }
-
-    fn disown(&mut self, object: &T, id: &Id) {
+    fn disown(&mut self, object: &dyn Held, id: &Id) {
         for uid in owner_uids(object) {
             let Some(ids) = self.owned.get_mut(uid) else { continue };
             ids.remove(id);
@@ -138,6 +141,41 @@ impl<T: Object> Store<T> {
                 self.owned.remove(uid);
             }
         }
+    }
+
+    fn get(&self, id: &Id) -> Option<&Arc<dyn Held>> {
+        self.objects.get(id)
+    }
+
+    fn all(&self) -> Iter<'_> {
+        Box::new(self.objects.values())
+    }
+
+    fn list(&self, namespace: &str) -> Iter<'_> {
+        let from = id_of(namespace, "");
+        let namespace = from.0.clone();
+        let here = self.objects.range(from..).take_while(move |(id, _)| id.0 == namespace);
+        Box::new(here.map(|(_, object)| object))
+    }
+
+    fn owned(&self, owner_uid: &str) -> Iter<'_> {
+        let ids = self.owned.get(owner_uid).into_iter().flatten();
+        Box::new(ids.filter_map(|id| self.objects.get(id)))
+    }
+
+    fn controlled(&self, owner_uid: &str) -> Iter<'_> {
+        let controller: Arc<str> = owner_uid.into();
+        let controlled =
+            move |object: &&Arc<dyn Held>| object.controller().is_some_and(|owner| owner.uid == *controller);
+        Box::new(self.owned(owner_uid).filter(controlled))
+    }
+
+    fn orphans(&self, namespace: &str) -> Iter<'_> {
+        let from = id_of(namespace, "");
+        let namespace = from.0.clone();
+        let ids = self.owned.get("").into_iter().flat_map(move |ids| ids.range(from.clone()..));
+        let here = ids.take_while(move |id| id.0 == namespace);
+        Box::new(here.filter_map(|id| self.objects.get(id)))
     }
 }
 
@@ -155,8 +193,8 @@ impl Caches {
 
     /// The objects of a kind, to be changed: for informers. From then on the kind is known, if empty.
     pub fn store_mut<T: Object>(&mut self) -> &mut Store<T> {
-        let kind = self.kinds.entry(kind_of::<T>()).or_insert_with(|| Arc::new(Store::<T>::default()));
-        own(kind).any_mut().downcast_mut().expect("a kind is kept under its own type")
+        let kind = self.kind_mut(codec::of::<T>());
+        kind.any_mut().downcast_mut().expect("a kind is kept under its own type")
     }
 
     /// The objects of a kind; `None` if this process does not follow it.
@@ -167,66 +205,63 @@ impl Caches {
 
     /// An object; `namespace` is empty for what is cluster-scoped.
     pub fn get<T: Object>(&self, namespace: &str, name: &str) -> Option<&Arc<T>> {
-        self.store::<T>()?.objects.get(&id_of(namespace, name))
+        self.find(kind_of::<T>(), &id_of(namespace, name)).map(own_type)
     }
 
     /// All objects of a kind, in order of namespace and name.
     pub fn all<T: Object>(&self) -> impl Iterator<Item = &Arc<T>> {
-        self.store::<T>().into_iter().flat_map(|store| store.objects.values())
+        self.some(kind_of::<T>(), Objects::all).map(own_type)
     }
 
     /// The objects of a kind in one namespace, in order of name.
     pub fn list<T: Object>(&self, namespace: &str) -> impl Iterator<Item = &Arc<T>> {
-        let from = id_of(namespace, "");
-        let namespace: Arc<str> = from.0.clone();
-        let range = self.store::<T>().into_iter().flat_map(move |store| store.objects.range(from.clone()..));
-        range.take_while(move |(id, _)| id.0 == namespace).map(|(_, object)| object)
+        self.some_of(kind_of::<T>(), Objects::list, namespace).map(own_type)
     }
 
     /// The objects of a kind whose controlling owner has this UID, in order of namespace and name.
     pub fn controlled<T: Object>(&self, owner_uid: &str) -> impl Iterator<Item = &Arc<T>> {
-        let store = self.store::<T>();
-        let ids = store.and_then(|store| store.owned.get(owner_uid)).into_iter().flatten();
-        let objects = ids.filter_map(move |id| store.and_then(|store| store.objects.get(id)));
-        objects.filter(move |object| object.controller().is_some_and(|owner| owner.uid == owner_uid))
+        self.some_of(kind_of::<T>(), Objects::controlled, owner_uid).map(own_type)
     }
 
     /// Metadata of all objects of every kind that have an owner with this UID, controlling or not, in order of group,
     /// kind, namespace and name.
     pub fn owned(&self, owner_uid: &str) -> impl Iterator<Item = (&'static Resource, &ObjectMeta)> {
-        self.kinds.values().flat_map(move |kind| kind.owned(owner_uid).map(|metadata| (kind.resource(), metadata)))
+        self.kinds.values().flat_map(move |kind| {
+            let resource = kind.resource();
+            kind.objects().owned(owner_uid).map(move |object| (resource, object.metadata()))
+        })
     }
 
     /// The objects of a kind in one namespace that nothing controls, in order of name: those that a controller may adopt.
     pub fn orphans<T: Object>(&self, namespace: &str) -> impl Iterator<Item = &Arc<T>> {
-        let store = self.store::<T>();
-        let from = id_of(namespace, "");
-        let namespace: Arc<str> = from.0.clone();
-        let ids = store.and_then(|store| store.owned.get("")).into_iter();
-        let ids = ids.flat_map(move |ids| ids.range(from.clone()..)).take_while(move |id| id.0 == namespace);
-        ids.filter_map(move |id| store.and_then(|store| store.objects.get(id)))
+        self.some_of(kind_of::<T>(), Objects::orphans, namespace).map(own_type)
     }
 
     /// Up to which revision the objects of a kind are known; 0 if it is not followed.
     pub fn revision(&self, resource: &Resource) -> i64 {
-        self.kinds.get(&(resource.group, resource.kind)).map_or(0, |kind| kind.revision())
+        self.objects(key_of(resource)).map_or(0, |objects| objects.revision)
     }
 
     /// Notes that everything of a kind up to `revision` is in here: for informers.
     pub(crate) fn note_seen(&mut self, resource: &Resource, revision: i64) {
-        if let Some(kind) = self.kinds.get_mut(&(resource.group, resource.kind)) {
-            own(kind).seen(revision);
+        if let Some(kind) = self.kinds.get_mut(&key_of(resource)) {
+            own(kind).objects_mut().seen(revision);
         }
     }
 
     /// How many objects of a kind there are.
     pub fn count(&self, resource: &Resource) -> usize {
-        self.kinds.get(&(resource.group, resource.kind)).map_or(0, |kind| kind.len())
+        self.objects(key_of(resource)).map_or(0, |objects| objects.objects.len())
     }
 
-    /// All objects of a kind, each an `Arc` of its type.
-    pub(crate) fn held(&self, resource: &Resource) -> impl Iterator<Item = (&Id, Arc<dyn Held>)> {
-        self.kinds.get(&(resource.group, resource.kind)).into_iter().flat_map(|kind| kind.held())
+    /// All objects of a kind, in order of namespace and name, whatever their type.
+    pub(crate) fn held(&self, resource: &Resource) -> impl Iterator<Item = &Arc<dyn Held>> {
+        self.some(key_of(resource), Objects::all)
+    }
+
+    /// One object, whatever its type.
+    pub(crate) fn held_of(&self, resource: &Resource, id: &Id) -> Option<&Arc<dyn Held>> {
+        self.find(key_of(resource), id)
     }
 
     /// The kinds that are followed, in order of group and kind.
@@ -236,18 +271,42 @@ impl Caches {
 
     /// Metadata of all objects of a kind, in order of namespace and name, whatever their type.
     pub fn metadata(&self, resource: &Resource) -> impl Iterator<Item = &ObjectMeta> {
-        self.kinds.get(&(resource.group, resource.kind)).into_iter().flat_map(|kind| kind.metadata())
+        self.some(key_of(resource), Objects::all).map(|object| object.metadata())
     }
 
     /// Metadata of all objects of a kind in one namespace, in order of name, whatever their type.
     pub fn metadata_in(&self, resource: &Resource, namespace: &str) -> impl Iterator<Item = &ObjectMeta> {
-        let kind = self.kinds.get(&(resource.group, resource.kind));
-        kind.into_iter().flat_map(move |kind| kind.metadata_in(namespace))
+        self.some_of(key_of(resource), Objects::list, namespace).map(|object| object.metadata())
     }
 
     /// Metadata of one object, whatever its type.
     pub fn metadata_of(&self, resource: &Resource, namespace: &str, name: &str) -> Option<&ObjectMeta> {
-        self.kinds.get(&(resource.group, resource.kind))?.metadata_of(&id_of(namespace, name))
+        self.find(key_of(resource), &id_of(namespace, name)).map(|object| object.metadata())
+    }
+
+    fn objects(&self, kind: KindKey) -> Option<&Objects> {
+        self.kinds.get(&kind).map(|kind| kind.objects())
+    }
+
+    fn find(&self, kind: KindKey, id: &Id) -> Option<&Arc<dyn Held>> {
+        self.objects(kind)?.get(id)
+    }
+
+    fn some(&self, kind: KindKey, which: fn(&Objects) -> Iter<'_>) -> Iter<'_> {
+        self.objects(kind).map_or_else(|| Box::new(std::iter::empty()) as Iter<'_>, which)
+    }
+
+    fn some_of(&self, kind: KindKey, which: for<'a> fn(&'a Objects, &str) -> Iter<'a>, of: &str) -> Iter<'_> {
+        self.objects(kind).map_or_else(|| Box::new(std::iter::empty()) as Iter<'_>, |objects| which(objects, of))
+    }
+
+    fn kind_mut(&mut self, codec: &'static Codec) -> &mut dyn Kind {
+        own(self.kinds.entry(key_of((codec.resource)())).or_insert_with(codec.store))
+    }
+
+    /// [`Caches::store_mut`] of a type that only its user knows.
+    pub(crate) fn objects_mut(&mut self, codec: &'static Codec) -> &mut Objects {
+        self.kind_mut(codec).objects_mut()
     }
 }
 
@@ -259,13 +318,21 @@ fn own(kind: &mut Arc<dyn Kind>) -> &mut dyn Kind {
     Arc::get_mut(kind).expect("it was just made this one's own")
 }
 
-fn kind_of<T: Object>() -> (&'static str, &'static str) {
-    let resource = resource::of::<T>();
+fn kind_of<T: Object>() -> KindKey {
+    (T::GROUP, T::KIND)
+}
+
+fn key_of(resource: &Resource) -> KindKey {
     (resource.group, resource.kind)
 }
 
+/// The object as what it is.
+fn own_type<T: Object>(held: &Arc<dyn Held>) -> &Arc<T> {
+    typed(&**held).expect("a kind is kept under its own type")
+}
+
 /// The owners' UIDs, and an empty one if none of them controls it.
-fn owner_uids<T: Object>(object: &T) -> impl Iterator<Item = &str> {
+fn owner_uids(object: &dyn Held) -> impl Iterator<Item = &str> {
     let uncontrolled = object.controller().is_none().then_some("");
     object.owners().iter().map(|owner| owner.uid.as_str()).chain(uncontrolled)
 }

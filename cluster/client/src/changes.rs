@@ -4,31 +4,12 @@
 //! sees an object become another one of the same name (`coalesces_to_what_is_there`).
 
 use crate::cache::Id;
-use api::{Object, ObjectExt, Resource};
+use crate::held::{Held, typed};
+use api::{Object, Resource};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-
-/// An `Arc<T>` of an object whose type only its user knows.
-pub(crate) trait Held: Any + Send + Sync {
-    /// The `Arc<T>`.
-    fn any(&self) -> &dyn Any;
-    fn uid(&self) -> &str;
-    fn version(&self) -> &str;
-}
-
-impl<T: Object> Held for Arc<T> {
-    fn any(&self) -> &dyn Any {
-        self
-    }
-    fn uid(&self) -> &str {
-        ObjectExt::uid(&**self)
-    }
-    fn version(&self) -> &str {
-        self.resource_version()
-    }
-}
 
 /// An object, or that there is none.
 pub(crate) type State = Option<Arc<dyn Held>>;
@@ -49,13 +30,13 @@ pub struct Change {
 impl Change {
     /// The object as it was; `None` if it is new to the subscriber. `None` too if `T` is another kind.
     pub fn old<T: Object>(&self) -> Option<Arc<T>> {
-        typed(&self.old)
+        self.old.as_deref().and_then(typed).cloned()
     }
 
     /// The object as it is; `None` if it is gone. `None` too if `T` is another kind.
     #[expect(clippy::new_ret_no_self, reason = "it is the other half of `old`, not a constructor")]
     pub fn new<T: Object>(&self) -> Option<Arc<T>> {
-        typed(&self.new)
+        self.new.as_deref().and_then(typed).cloned()
     }
 
     /// The object as it was, an `Arc<T>`, as [`Watch::keys`](crate::Watch::keys) takes it.
@@ -67,10 +48,6 @@ impl Change {
     pub fn new_any(&self) -> Option<&dyn Any> {
         self.new.as_deref().map(Held::any)
     }
-}
-
-fn typed<T: Object>(state: &State) -> Option<Arc<T>> {
-    state.as_deref()?.any().downcast_ref::<Arc<T>>().cloned()
 }
 
 /// As golden tests show it: `pods default/web-1 3 -> 7`.

@@ -7,15 +7,16 @@
 //! ```
 
 use crate::backoff::Backoff;
+use crate::codec::{self, Codec, parse};
 use crate::endpoints::Endpoints;
 use crate::error::{Error, status_of};
+use crate::held::{Held, take};
 use crate::leader::{Belief, Fence};
 use crate::options::{DeleteOptions, ListOptions, WatchOptions};
 use crate::transport::{Answer, Connection, Failed, Pool, whole};
-use crate::watch::{WatchStream, revision_of};
+use crate::watch::{Events, WatchStream, revision_of};
 use crate::wire::{Call, JSON, MERGE_PATCH, call_of, delete_body};
 use crate::write::Write;
-use api::meta::v1::ListMeta;
 use api::resource::Subresource;
 use api::{Object, ObjectExt, Resource};
 use bytes::Bytes;
@@ -26,8 +27,8 @@ use hyper::body::Incoming;
 use mark::sometimes;
 use rt::random::Random;
 use rt::time::timeout;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -101,6 +102,13 @@ pub struct List<T> {
     pub continue_token: Option<String>,
 }
 
+impl<T> List<T> {
+    pub(crate) fn map<U>(self, object: impl FnMut(T) -> U) -> List<U> {
+        let Self { items, resource_version, continue_token } = self;
+        List { items: items.into_iter().map(object).collect(), resource_version, continue_token }
+    }
+}
+
 /// What a write came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
@@ -109,6 +117,9 @@ pub struct Written {
     /// The answer.
     pub body: Bytes,
 }
+
+/// A future that is compiled here: one of an `async fn` is compiled, with all that it awaits, in each crate that awaits it.
+pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 impl Client {
     /// A client that is not connected yet.
@@ -149,7 +160,7 @@ impl Client {
     /// # Errors
     /// `Status` of code 404 if there is none.
     pub async fn get<T: Object>(&self, namespace: &str, name: &str) -> Result<T, Error> {
-        object(self.read(T::resource().path(namespace, name)).await?)
+        object(&self.read(T::resource().path(namespace, name)).await?)
     }
 
     /// Reads what every object has, of an object of whatever kind, as of now: version and metadata.
@@ -162,8 +173,7 @@ impl Client {
         namespace: &str,
         name: &str,
     ) -> Result<api::ObjectMeta, Error> {
-        let bare: Bare = object(self.read(resource.path(namespace, name)).await?)?;
-        Ok(bare.metadata)
+        metadata(&self.read(resource.path(namespace, name)).await?)
     }
 
     /// Lists the objects of a namespace, or of all namespaces if it is empty.
@@ -171,8 +181,7 @@ impl Client {
     /// # Errors
     /// `Status` of code 410 if the version or the page asked for is gone.
     pub async fn list<T: Object>(&self, namespace: &str, options: &ListOptions) -> Result<List<T>, Error> {
-        let answer = self.read(T::resource().path(namespace, "") + &options.query()).await?;
-        list(&success(answer)?.body)
+        self.list_held(codec::of::<T>(), namespace, options).await.map(|list| list.map(take))
     }
 
     /// Watches the objects of a namespace, or of all namespaces if it is empty.
@@ -180,9 +189,7 @@ impl Client {
     /// # Errors
     /// `Status` of code 410 if the version asked for is gone: list anew.
     pub async fn watch<T: Object>(&self, namespace: &str, options: &WatchOptions) -> Result<WatchStream<T>, Error> {
-        let path = T::resource().path(namespace, "") + &options.query();
-        let (endpoint, connection, response) = self.open(&path).await?;
-        Ok(WatchStream::new(connection, response.into_body(), options.idle_timeout, endpoint))
+        self.watch_held(codec::of::<T>(), namespace, options).await.map(WatchStream::new)
     }
 
     /// Creates an object.
@@ -191,7 +198,7 @@ impl Client {
     /// `Status` of code 409 and reason `AlreadyExists` if its name is taken.
     pub async fn create<T: Object>(&self, new: &T) -> Result<T, Error> {
         let path = T::resource().path(new.namespace(), "");
-        object(self.send(&Call::new(Method::POST, path, JSON, json(new)?)).await?)
+        object(&self.change(Call::new(Method::POST, path, JSON, object_json(new)?)).await?)
     }
 
     /// Replaces an object, if it is still of the version that `changed` has.
@@ -200,7 +207,7 @@ impl Client {
     /// `Status` of code 409 if it is not.
     pub async fn update<T: Object>(&self, changed: &T) -> Result<T, Error> {
         let path = T::resource().path(changed.namespace(), changed.name());
-        object(self.send(&Call::new(Method::PUT, path, JSON, json(changed)?)).await?)
+        object(&self.change(Call::new(Method::PUT, path, JSON, object_json(changed)?)).await?)
     }
 
     /// Replaces an object's status, if it is still of the version that `changed` has.
@@ -209,7 +216,7 @@ impl Client {
     /// `Status` of code 409 if it is not.
     pub async fn update_status<T: Object>(&self, changed: &T) -> Result<T, Error> {
         let path = T::resource().path(changed.namespace(), changed.name()) + "/" + Subresource::Status.name();
-        object(self.send(&Call::new(Method::PUT, path, JSON, json(changed)?)).await?)
+        object(&self.change(Call::new(Method::PUT, path, JSON, object_json(changed)?)).await?)
     }
 
     /// Merges `patch` into an object (RFC 7386). `metadata.uid` and `metadata.resourceVersion` in it are preconditions.
@@ -223,7 +230,7 @@ impl Client {
         patch: &P,
     ) -> Result<T, Error> {
         let path = T::resource().path(namespace, name);
-        object(self.send(&Call::new(Method::PATCH, path, MERGE_PATCH, json(patch)?)).await?)
+        object(&self.change(Call::new(Method::PATCH, path, MERGE_PATCH, patch_json(patch)?)).await?)
     }
 
     /// Merges `patch` into an object's status.
@@ -237,7 +244,7 @@ impl Client {
         patch: &P,
     ) -> Result<T, Error> {
         let path = T::resource().path(namespace, name) + "/" + Subresource::Status.name();
-        object(self.send(&Call::new(Method::PATCH, path, MERGE_PATCH, json(patch)?)).await?)
+        object(&self.change(Call::new(Method::PATCH, path, MERGE_PATCH, patch_json(patch)?)).await?)
     }
 
     /// Deletes an object, or asks for its deletion if it takes time.
@@ -248,7 +255,7 @@ impl Client {
         let path = T::resource().path(namespace, name);
         let repeatable = options.uid.is_some();
         let call = Call { repeatable, ..Call::new(Method::DELETE, path, JSON, delete_body(options)) };
-        success(self.send(&call).await?).map(|_| ())
+        self.change(call).await.map(|_| ())
     }
 
     /// Performs a write.
@@ -256,10 +263,7 @@ impl Client {
     /// # Errors
     /// `Status` if it was refused, `Unreachable` if it had no effect, else it may have had its effect.
     pub async fn perform(&self, write: &Write) -> Result<Written, Error> {
-        let answer = success(self.send(&call_of(write)).await?)?;
-        let bare: Bare = parse(&answer.body)?;
-        let resource_version = revision_of(bare.metadata.resource_version.as_deref().unwrap_or_default());
-        Ok(Written { resource_version, body: answer.body })
+        written(self.change(call_of(write)).await?)
     }
 
     /// Any request, and whatever is answered.
@@ -273,7 +277,7 @@ impl Client {
         content_type: &'static str,
         body: Bytes,
     ) -> Result<Answer, Error> {
-        self.send(&Call::new(method, path_and_query.to_owned(), content_type, body)).await
+        self.exchange(Call::new(method, path_and_query.to_owned(), content_type, body)).await
     }
 
     /// An endpoint that answers proves not to be of use: the next one is tried. Other connections to it go on.
@@ -281,8 +285,45 @@ impl Client {
         lock(&self.shared.endpoints).failed(endpoint);
     }
 
-    async fn read(&self, path: String) -> Result<Answer, Error> {
-        self.send(&Call::new(Method::GET, path, JSON, Bytes::new())).await
+    /// [`Client::list`] of a type that only its user knows.
+    pub(crate) fn list_held<'a>(
+        &'a self,
+        codec: &'static Codec,
+        namespace: &str,
+        options: &ListOptions,
+    ) -> Boxed<'a, Result<List<Arc<dyn Held>>, Error>> {
+        let path = (codec.resource)().path(namespace, "") + &options.query();
+        Box::pin(async move { (codec.list)(&self.read(path).await?) })
+    }
+
+    /// [`Client::watch`] of a type that only its user knows.
+    pub(crate) fn watch_held<'a>(
+        &'a self,
+        codec: &'static Codec,
+        namespace: &str,
+        options: &WatchOptions,
+    ) -> Boxed<'a, Result<Events, Error>> {
+        let path = (codec.resource)().path(namespace, "") + &options.query();
+        let idle_timeout = options.idle_timeout;
+        Box::pin(async move {
+            let (endpoint, connection, response) = self.open(&path).await?;
+            Ok(Events::new(codec, connection, response.into_body(), idle_timeout, endpoint))
+        })
+    }
+
+    /// The body of what is read.
+    fn read(&self, path: String) -> Boxed<'_, Result<Bytes, Error>> {
+        self.change(Call::new(Method::GET, path, JSON, Bytes::new()))
+    }
+
+    /// The body of the answer to a request that is to succeed.
+    fn change(&self, call: Call) -> Boxed<'_, Result<Bytes, Error>> {
+        Box::pin(async move { success(self.send(&call).await?) })
+    }
+
+    /// Whatever is answered.
+    fn exchange(&self, call: Call) -> Boxed<'_, Result<Answer, Error>> {
+        Box::pin(async move { self.send(&call).await })
     }
 
     /// One request, with as many attempts as it may have.
@@ -469,55 +510,40 @@ fn no_endpoint() -> Error {
     Error::Unreachable("no API server is known".to_owned())
 }
 
-fn success(answer: Answer) -> Result<Answer, Error> {
+fn success(answer: Answer) -> Result<Bytes, Error> {
     if answer.code < 400 {
-        return Ok(answer);
+        return Ok(answer.body);
     }
     Err(Error::Status(Box::new(status_of(answer.code, &answer.body))))
 }
 
-fn object<T: DeserializeOwned>(answer: Answer) -> Result<T, Error> {
-    parse(&success(answer)?.body)
+fn object<T: Object>(body: &[u8]) -> Result<T, Error> {
+    (codec::of::<T>().object)(body).map(take)
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(body).map_err(|error| Error::Malformed(error.to_string()))
+fn metadata(body: &[u8]) -> Result<api::ObjectMeta, Error> {
+    parse::<Bare>(body).map(|bare| bare.metadata)
 }
 
-fn json<T: Serialize>(value: &T) -> Result<Bytes, Error> {
-    let text =
-        serde_json::to_vec(value).map_err(|error| Error::Unreachable(format!("it has no form in JSON: {error}")))?;
-    Ok(text.into())
+fn written(body: Bytes) -> Result<Written, Error> {
+    let resource_version = revision_of(metadata(&body)?.resource_version.as_deref().unwrap_or_default());
+    Ok(Written { resource_version, body })
+}
+
+fn object_json<T: Object>(object: &T) -> Result<Bytes, Error> {
+    body(codec::json(object))
+}
+
+fn patch_json<P: Serialize>(patch: &P) -> Result<Bytes, Error> {
+    body(serde_json::to_vec(patch))
+}
+
+fn body(json: serde_json::Result<Vec<u8>>) -> Result<Bytes, Error> {
+    json.map(Bytes::from).map_err(|error| Error::Unreachable(format!("it has no form in JSON: {error}")))
 }
 
 #[derive(Deserialize)]
 struct Bare {
     #[serde(default)]
     metadata: api::ObjectMeta,
-}
-
-#[derive(Deserialize)]
-#[serde(bound = "T: DeserializeOwned")]
-struct WireList<T> {
-    #[serde(default)]
-    metadata: ListMeta,
-    #[serde(default = "Vec::new")]
-    items: Vec<T>,
-}
-
-/// A list from its body. Objects that cannot be read are left out: one bad object must not hide all others.
-fn list<T: Object>(body: &[u8]) -> Result<List<T>, Error> {
-    let list = match serde_json::from_slice::<WireList<T>>(body) {
-        Ok(list) => list,
-        Err(error) => {
-            let list: WireList<serde_json::Value> = parse(body)?;
-            sometimes!("object in a list could not be read");
-            tracing::warn!(%error, kind = T::KIND, "objects that cannot be read are left out");
-            let items = list.items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect();
-            WireList { metadata: list.metadata, items }
-        }
-    };
-    let resource_version = revision_of(list.metadata.resource_version.as_deref().unwrap_or_default());
-    let continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
-    Ok(List { items: list.items, resource_version, continue_token })
 }

@@ -4,8 +4,9 @@ use crate::cache::Caches;
 use crate::informer::Informers;
 use crate::plan::Plan;
 use crate::write::Write;
+use api::meta::v1::OwnerReference;
 use api::resource::Resource;
-use api::{Object, ObjectExt, Status, Timestamp};
+use api::{Object, ObjectExt, ObjectMeta, Status, Timestamp};
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
@@ -114,12 +115,7 @@ impl Watch {
 
     /// Objects whose controlling owner is of kind `Owner`: the owner is the key.
     pub fn controlled_by<T: Object, Owner: Object>() -> Self {
-        Self::map::<T>(|_, object| {
-            let owner = object
-                .controller()
-                .filter(|owner| owner.kind == Owner::KIND && owner.api_version == Owner::API_VERSION);
-            owner.map(|owner| Key::new(object.namespace(), &owner.name)).into_iter().collect()
-        })
+        Self::map::<T>(|_, object| owner_key(object.metadata(), Owner::KIND, Owner::API_VERSION))
     }
 
     /// Objects of `T`, of which `keys` says which keys they concern. It is asked of the object before a change and of
@@ -146,4 +142,12 @@ impl Watch {
     pub fn keys(&self, caches: &Caches, object: &dyn Any) -> Vec<Key> {
         (self.keys)(caches, object)
     }
+}
+
+/// The key of the owner that controls an object, if it is of this kind.
+fn owner_key(metadata: &ObjectMeta, kind: &str, api_version: &str) -> Vec<Key> {
+    let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    let owner = owner.filter(|owner| owner.kind == kind && owner.api_version == api_version);
+    let key = |owner: &OwnerReference| Key::new(metadata.namespace.as_deref().unwrap_or_default(), &owner.name);
+    owner.map(key).into_iter().collect()
 }

@@ -13,11 +13,13 @@ use crate::backoff::Backoff;
 use crate::cache::Caches;
 use crate::changes::Change;
 use crate::client::{Client, List};
+use crate::codec::{self, Codec};
 use crate::error::Error;
+use crate::held::Held;
 use crate::known::{Known, Tally};
 use crate::options::{ListOptions, WatchOptions};
-use crate::watch::{WatchEvent, WatchStream};
-use api::{Object, ObjectExt, Resource};
+use crate::watch::{Events, WatchEvent};
+use api::{Object, Resource};
 use mark::sometimes;
 use rt::random::Random;
 use rt::task::AbortOnDrop;
@@ -41,9 +43,6 @@ const WORKED: Duration = Duration::from_secs(5);
 /// field selector leaves out shows only in a bookmark.
 const LAG_LIMIT: Duration = Duration::from_secs(20);
 
-/// Starts the informer of one kind.
-type Start = Box<dyn FnOnce(Client, Arc<Shared>) -> AbortOnDrop<()> + Send>;
-
 /// The informers of a process, before they run: one per kind, shared by all its controllers.
 pub struct Informers {
     client: Client,
@@ -53,9 +52,8 @@ pub struct Informers {
 
 /// A kind to be followed.
 struct Followed {
-    resource: &'static Resource,
+    codec: &'static Codec,
     field_selector: String,
-    start: Start,
 }
 
 impl Informers {
@@ -72,16 +70,15 @@ impl Informers {
     /// Follows those objects of kind `T` that `field_selector` selects. If somebody else follows the kind too, but not
     /// the same objects of it, then all of them.
     pub fn follow_fields<T: Object>(&mut self, field_selector: &str) {
-        let resource = T::resource();
+        self.follow_codec(codec::of::<T>(), field_selector);
+    }
+
+    fn follow_codec(&mut self, codec: &'static Codec, field_selector: &str) {
+        let resource = (codec.resource)();
         let key = (resource.group, resource.kind);
         let same = self.kinds.get(&key).is_none_or(|followed| followed.field_selector == field_selector);
         let field_selector = if same { field_selector.to_owned() } else { String::new() };
-        let selector = field_selector.clone();
-        let start: Start = Box::new(move |client, shared| {
-            let informer = Informer::<T>::new(client, shared, selector);
-            rt::task::spawn("informer", informer.run()).abort_on_drop()
-        });
-        self.kinds.insert(key, Followed { resource, field_selector, start });
+        self.kinds.insert(key, Followed { codec, field_selector });
     }
 
     /// Nothing older than `revision` counts as known: the first lists are at least as new, whoever answers them.
@@ -92,10 +89,13 @@ impl Informers {
     /// Starts them. They run until the last clone of what is returned, and of its subscriptions, is dropped.
     pub fn start(self) -> Following {
         let Self { client, kinds, not_before } = self;
-        let known = Known::new(kinds.values().map(|followed| followed.resource), not_before);
+        let known = Known::new(kinds.values().map(|followed| followed.codec), not_before);
         let nudges = kinds.keys().map(|&key| (key, Notify::new())).collect();
         let shared = Arc::new(Shared { known: Mutex::new(known), changed: Notify::new(), nudges });
-        let start = |followed: Followed| (followed.start)(client.clone(), shared.clone());
+        let start = |followed: Followed| {
+            let informer = Informer::new(client.clone(), shared.clone(), followed);
+            rt::task::spawn("informer", informer.run()).abort_on_drop()
+        };
         let _tasks = Arc::new(kinds.into_values().map(start).collect());
         Following { shared, _tasks }
     }
@@ -259,13 +259,14 @@ impl Drop for Subscription {
 }
 
 /// The informer of one kind.
-struct Informer<T> {
+struct Informer {
     client: Client,
     shared: Arc<Shared>,
+    codec: &'static Codec,
+    resource: &'static Resource,
     field_selector: String,
     random: Random,
     backoff: Backoff,
-    kind: std::marker::PhantomData<fn() -> T>,
 }
 
 /// Why a watch is over.
@@ -278,11 +279,12 @@ enum Ended {
     Expired,
 }
 
-impl<T: Object> Informer<T> {
-    fn new(client: Client, shared: Arc<Shared>, field_selector: String) -> Self {
+impl Informer {
+    fn new(client: Client, shared: Arc<Shared>, followed: Followed) -> Self {
+        let Followed { codec, field_selector } = followed;
         let random = rt::random::stream("informer");
         let backoff = Backoff::new(RETRY_BASE, RETRY_LIMIT);
-        Self { client, shared, field_selector, random, backoff, kind: std::marker::PhantomData }
+        Self { client, shared, codec, resource: (codec.resource)(), field_selector, random, backoff }
     }
 
     async fn run(mut self) {
@@ -293,7 +295,7 @@ impl<T: Object> Informer<T> {
                     self.watch().await;
                 }
                 Err(error) => {
-                    tracing::debug!(kind = T::KIND, %error, "listing failed");
+                    tracing::debug!(kind = self.codec.kind, %error, "listing failed");
                     self.pause().await;
                 }
             }
@@ -302,7 +304,7 @@ impl<T: Object> Informer<T> {
 
     async fn list_once(&self) -> Result<(), Error> {
         let list = self.list().await?;
-        let replaced = self.shared.known().replace::<T>(list);
+        let replaced = self.shared.known().replace(self.resource, list);
         if let Err(behind) = replaced {
             sometimes!("list was older than the cache");
             return Err(Error::Malformed(format!("the list is older than what is known: {behind:?}")));
@@ -312,21 +314,21 @@ impl<T: Object> Informer<T> {
     }
 
     /// All pages. The first time the list is consistent; later, one that is not older than the cache will do.
-    async fn list(&self) -> Result<List<T>, Error> {
-        let floor = self.shared.known().revision(T::resource());
+    async fn list(&self) -> Result<List<Arc<dyn Held>>, Error> {
+        let floor = self.shared.known().revision(self.resource);
         let mut options =
             ListOptions { field_selector: self.field_selector.clone(), limit: PAGE, ..ListOptions::default() };
         if floor > 0 {
             options.resource_version = floor.to_string();
             options.resource_version_match = "NotOlderThan".to_owned();
         }
-        let mut whole = self.client.list::<T>("", &options).await?;
+        let mut whole = self.client.list_held(self.codec, "", &options).await?;
         // A page belongs to the version that its token names.
         options.resource_version.clear();
         options.resource_version_match.clear();
         while let Some(token) = whole.continue_token.take() {
             options.continue_token = token;
-            let page = self.client.list::<T>("", &options).await?;
+            let page = self.client.list_held(self.codec, "", &options).await?;
             whole.items.extend(page.items);
             whole.resource_version = whole.resource_version.max(page.resource_version);
             whole.continue_token = page.continue_token;
@@ -356,11 +358,11 @@ impl<T: Object> Informer<T> {
     async fn watch_once(&mut self) -> Ended {
         let options = WatchOptions {
             field_selector: self.field_selector.clone(),
-            resource_version: self.shared.known().resume(T::resource()).to_string(),
+            resource_version: self.shared.known().resume(self.resource).to_string(),
             timeout_s: u32::try_from(WATCH_S + self.random.below(WATCH_S)).unwrap_or(u32::MAX),
             ..WatchOptions::default()
         };
-        let mut stream = match self.client.watch::<T>("", &options).await {
+        let mut stream = match self.client.watch_held(self.codec, "", &options).await {
             Ok(stream) => stream,
             Err(error) => return ended(&error),
         };
@@ -371,11 +373,13 @@ impl<T: Object> Informer<T> {
                 () = self.nudged() => return self.leave(&stream),
             };
             match event {
-                Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => self.shared.known().put(object),
-                Some(Ok(WatchEvent::Deleted(object))) => self.shared.known().delete(&object),
-                Some(Ok(WatchEvent::Bookmark(revision))) => self.shared.known().bookmark(T::resource(), revision),
+                Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
+                    self.shared.known().put(self.resource, object);
+                }
+                Some(Ok(WatchEvent::Deleted(object))) => self.shared.known().delete(self.resource, &*object),
+                Some(Ok(WatchEvent::Bookmark(revision))) => self.shared.known().bookmark(self.resource, revision),
                 Some(Err(error)) => {
-                    tracing::debug!(kind = T::KIND, %error, "a watch failed");
+                    tracing::debug!(kind = self.codec.kind, %error, "a watch failed");
                     if error.status().is_none() {
                         self.client.distrust(stream.endpoint());
                     }
@@ -387,15 +391,14 @@ impl<T: Object> Informer<T> {
     }
 
     async fn nudged(&self) {
-        let resource = T::resource();
-        match self.shared.nudges.get(&(resource.group, resource.kind)) {
+        match self.shared.nudges.get(&(self.resource.group, self.resource.kind)) {
             Some(nudge) => nudge.notified().await,
             None => std::future::pending().await,
         }
     }
 
     /// Leaves an API server whose watch lags.
-    fn leave(&self, stream: &WatchStream<T>) -> Ended {
+    fn leave(&self, stream: &Events) -> Ended {
         self.client.distrust(stream.endpoint());
         Ended::Failed
     }

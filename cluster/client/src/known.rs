@@ -8,10 +8,12 @@
 //! (`never_goes_back_in_time`).
 
 use crate::cache::{Caches, Id};
-use crate::changes::{Change, Held, Pending, State};
+use crate::changes::{Change, Pending};
 use crate::client::List;
+use crate::codec::Codec;
+use crate::held::Held;
 use crate::watch::revision_of;
-use api::{Object, ObjectExt, Resource};
+use api::Resource;
 use mark::sometimes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +36,7 @@ pub(crate) struct Known {
 /// What is known of one kind besides its objects.
 struct Kind {
     resource: &'static Resource,
+    codec: &'static Codec,
     tally: Tally,
     /// Whether everything at the cache's revision is known, and not only what came so far.
     complete: bool,
@@ -75,13 +78,14 @@ pub(crate) struct Behind {
 }
 
 impl Known {
-    pub(crate) fn new(resources: impl Iterator<Item = &'static Resource>, not_before: i64) -> Self {
-        let kind = |resource: &'static Resource| {
+    pub(crate) fn new(codecs: impl Iterator<Item = &'static Codec>, not_before: i64) -> Self {
+        let kind = |codec: &'static Codec| {
+            let resource = (codec.resource)();
             let (revisions, leaving) = (BTreeMap::new(), BTreeMap::new());
-            let kind = Kind { resource, tally: Tally::default(), complete: false, revisions, leaving };
-            ((resource.group, resource.kind), kind)
+            let kind = Kind { resource, codec, tally: Tally::default(), complete: false, revisions, leaving };
+            (key(resource), kind)
         };
-        let kinds = resources.map(kind).collect();
+        let kinds = codecs.map(kind).collect();
         Self { caches: Caches::new(), kinds, subscribers: BTreeMap::new(), count: 0, not_before }
     }
 
@@ -112,28 +116,28 @@ impl Known {
         self.revision(resource) - i64::from(!complete)
     }
 
-    /// Takes a whole list in: what it lacks is gone, what is of another version has changed.
-    pub(crate) fn replace<T: Object>(&mut self, list: List<T>) -> Result<(), Behind> {
-        let resource = T::resource();
+    /// Takes a whole list in: what it lacks is gone, what is of another version has changed. Nothing for a kind that is not
+    /// followed; likewise below.
+    pub(crate) fn replace(&mut self, resource: &'static Resource, list: List<Arc<dyn Held>>) -> Result<(), Behind> {
+        let Some(kind) = self.kinds.get(&key(resource)) else { return Ok(()) };
         let listed = list.resource_version;
         let known = self.revision(resource).max(self.not_before);
         if listed < known {
             return Err(Behind { listed, known });
         }
-        let gone = difference(self.caches.all::<T>(), &list.items);
+        let gone = difference(self.caches.held(resource), &list.items);
         // It is known from now on even if there is no object of it.
-        self.caches.store_mut::<T>().seen(listed);
-        for object in gone {
+        self.caches.objects_mut(kind.codec).seen(listed);
+        for id in gone {
             sometimes!("informer missed a delete");
-            self.change::<T>(&id_of(&*object), None);
+            self.change(resource, &id, None);
         }
         for object in list.items {
-            let id = id_of(&object);
-            let old = self.caches.get::<T>(&id.0, &id.1);
-            let same =
-                old.is_some_and(|old| old.resource_version() == object.resource_version() && old.uid() == object.uid());
+            let id = id_of(&*object);
+            let old = self.caches.held_of(resource, &id);
+            let same = old.is_some_and(|old| old.version() == object.version() && old.uid() == object.uid());
             if !same {
-                self.change(&id, Some(Arc::new(object)));
+                self.change(resource, &id, Some(object));
             }
         }
         if let Some(kind) = self.kinds.get_mut(&key(resource)) {
@@ -146,20 +150,20 @@ impl Known {
     }
 
     /// An object is new or has changed.
-    pub(crate) fn put<T: Object>(&mut self, object: T) {
-        let id = id_of(&object);
-        if self.advance(&object, &id, false) {
-            self.change(&id, Some(Arc::new(object)));
-            self.wake(T::resource());
+    pub(crate) fn put(&mut self, resource: &'static Resource, object: Arc<dyn Held>) {
+        let id = id_of(&*object);
+        if self.advance(resource, &*object, &id, false) {
+            self.change(resource, &id, Some(object));
+            self.wake(resource);
         }
     }
 
     /// An object is gone.
-    pub(crate) fn delete<T: Object>(&mut self, object: &T) {
+    pub(crate) fn delete(&mut self, resource: &'static Resource, object: &dyn Held) {
         let id = id_of(object);
-        if self.advance(object, &id, true) {
-            self.change::<T>(&id, None);
-            self.wake(T::resource());
+        if self.advance(resource, object, &id, true) {
+            self.change(resource, &id, None);
+            self.wake(resource);
         }
     }
 
@@ -176,11 +180,10 @@ impl Known {
     }
 
     /// Whether an event is news. If so, its revision is noted.
-    fn advance<T: Object>(&mut self, object: &T, id: &Id, delete: bool) -> bool {
-        let resource = T::resource();
-        let revision = revision_of(object.resource_version());
+    fn advance(&mut self, resource: &'static Resource, object: &dyn Held, id: &Id, delete: bool) -> bool {
+        let revision = revision_of(object.version());
         let known = self.revision(resource);
-        let had = self.caches.get::<T>(&id.0, &id.1).map(|had| revision_of(had.resource_version()));
+        let had = self.caches.held_of(resource, id).map(|had| revision_of(had.version()));
         let Some(kind) = self.kinds.get_mut(&key(resource)) else { return false };
         if revision < known {
             sometimes!("event was older than the cache");
@@ -192,7 +195,7 @@ impl Known {
         if revision > known {
             kind.complete = false;
         }
-        self.caches.store_mut::<T>().seen(revision);
+        self.caches.objects_mut(kind.codec).seen(revision);
         if !news {
             kind.tally.stale += 1;
             self.wake(resource);
@@ -203,15 +206,13 @@ impl Known {
     }
 
     /// Changes the cache, and tells subscribers.
-    fn change<T: Object>(&mut self, id: &Id, new: Option<Arc<T>>) {
-        let resource = T::resource();
-        let store = self.caches.store_mut::<T>();
+    fn change(&mut self, resource: &'static Resource, id: &Id, new: Option<Arc<dyn Held>>) {
+        let Some(kind) = self.kinds.get(&key(resource)) else { return };
+        let objects = self.caches.objects_mut(kind.codec);
         let old = match &new {
-            Some(object) => store.put(object.clone()),
-            None => store.remove(&id.0, &id.1),
+            Some(object) => objects.put(object.clone()),
+            None => objects.remove(id),
         };
-        let held = |object: Option<Arc<T>>| -> State { object.map(|object| Arc::new(object) as Arc<dyn Held>) };
-        let (old, new) = (held(old), held(new));
         for subscriber in self.subscribers.values_mut().filter(|subscriber| subscriber.wants(key(resource))) {
             subscriber.pending.push(resource, id, old.clone(), new.clone());
             subscriber.notify.notify_one();
@@ -226,8 +227,8 @@ impl Known {
             if !subscriber.wants(key(resource)) {
                 continue;
             }
-            for (id, held) in self.caches.held(resource) {
-                subscriber.pending.push(resource, id, None, Some(held));
+            for held in self.caches.held(resource) {
+                subscriber.pending.push(resource, &id_of(&**held), None, Some(held.clone()));
             }
         }
         self.count += 1;
@@ -314,26 +315,28 @@ impl Known {
 }
 
 /// What a list lacks of what is known.
-fn difference<'a, T: Object>(known: impl Iterator<Item = &'a Arc<T>>, listed: &[T]) -> Vec<Arc<T>> {
+fn difference<'a>(known: impl Iterator<Item = &'a Arc<dyn Held>>, listed: &[Arc<dyn Held>]) -> Vec<Id> {
     let mut there: Vec<(&str, &str)> = listed.iter().map(|object| (object.namespace(), object.name())).collect();
     there.sort_unstable();
-    let lacks = |object: &&Arc<T>| there.binary_search(&(object.namespace(), object.name())).is_err();
-    known.filter(lacks).cloned().collect()
+    let lacks = |object: &&Arc<dyn Held>| there.binary_search(&(object.namespace(), object.name())).is_err();
+    known.filter(lacks).map(|object| id_of(&**object)).collect()
 }
 
 fn key(resource: &Resource) -> KindKey {
     (resource.group, resource.kind)
 }
 
-fn id_of<T: Object>(object: &T) -> Id {
+fn id_of(object: &dyn Held) -> Id {
     (object.namespace().into(), object.name().into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::ObjectMeta;
+    use crate::codec;
+    use crate::held::hold;
     use api::core::v1::ConfigMap;
+    use api::{ObjectExt, ObjectMeta};
     use expect_test::{Expect, expect};
     use rt::random::Random;
 
@@ -352,7 +355,19 @@ mod tests {
     }
 
     fn new(not_before: i64) -> Known {
-        Known::new(std::iter::once(resource()), not_before)
+        Known::new(std::iter::once(codec::of::<ConfigMap>()), not_before)
+    }
+
+    fn replace(known: &mut Known, list: List<ConfigMap>) -> Result<(), Behind> {
+        known.replace(resource(), list.map(hold))
+    }
+
+    fn put(known: &mut Known, map: ConfigMap) {
+        known.put(resource(), hold(map));
+    }
+
+    fn delete(known: &mut Known, map: &ConfigMap) {
+        known.delete(resource(), &*hold(map.clone()));
     }
 
     /// `a:3:u` is object a of version 3 and UID u.
@@ -373,13 +388,13 @@ mod tests {
                 ("list", revision) => {
                     let resource_version = revision.parse().expect("a revision is a number");
                     let items = words[2..].iter().map(|text| object(text)).collect();
-                    let replaced = known.replace(List { items, resource_version, continue_token: None });
+                    let replaced = replace(&mut known, List { items, resource_version, continue_token: None });
                     if let Err(behind) = replaced {
                         told.push_str(&format!("{behind:?} "));
                     }
                 }
-                ("put", text) => known.put(object(text)),
-                ("delete", text) => known.delete(&object(text)),
+                ("put", text) => put(&mut known, object(text)),
+                ("delete", text) => delete(&mut known, &object(text)),
                 ("mark", revision) => known.bookmark(resource(), revision.parse().expect("a revision is a number")),
                 other => panic!("{other:?}"),
             }
@@ -461,9 +476,9 @@ mod tests {
     fn the_first_list_is_not_older_than_asked_for() {
         let mut known = new(9);
         let list = |resource_version| List::<ConfigMap> { items: Vec::new(), resource_version, continue_token: None };
-        assert_eq!(known.replace(list(8)), Err(Behind { listed: 8, known: 9 }));
+        assert_eq!(replace(&mut known, list(8)), Err(Behind { listed: 8, known: 9 }));
         assert!(!known.synced());
-        assert_eq!(known.replace(list(9)), Ok(()));
+        assert_eq!(replace(&mut known, list(9)), Ok(()));
         assert!(known.synced());
     }
 
@@ -471,14 +486,14 @@ mod tests {
     fn who_waits_is_woken_by_what_it_waits_for() {
         let mut known = new(0);
         let list = List { items: vec![map("a", 3, "u")], resource_version: 5, continue_token: None };
-        known.replace(list).expect("nothing is known");
+        replace(&mut known, list).expect("nothing is known");
         assert!(known.wait_revision(resource(), 5).is_none());
         assert!(known.wait_gone(resource(), "", "a", "other").is_none());
         let mut revision = known.wait_revision(resource(), 8).expect("it is not known yet");
         let mut gone = known.wait_gone(resource(), "", "a", "u").expect("it is there");
-        known.put(map("a", 7, "u"));
+        put(&mut known, map("a", 7, "u"));
         assert!(revision.try_recv().is_err() && gone.try_recv().is_err());
-        known.delete(&map("a", 8, "u"));
+        delete(&mut known, &map("a", 8, "u"));
         assert!(revision.try_recv().is_ok() && gone.try_recv().is_ok());
         assert!(known.wait_revision(api::core::v1::Pod::resource(), 1).is_none(), "nobody follows pods");
     }
@@ -487,11 +502,11 @@ mod tests {
     fn an_object_that_is_terminating_is_going() {
         let mut known = new(0);
         let list = List { items: vec![map("a", 3, "u")], resource_version: 5, continue_token: None };
-        known.replace(list).expect("nothing is known");
+        replace(&mut known, list).expect("nothing is known");
         let mut gone = known.wait_gone(resource(), "", "a", "u").expect("it is there");
         let mut going = map("a", 6, "u");
         going.metadata.deletion_timestamp = Some(api::Time(api::Timestamp::UNIX_EPOCH));
-        known.put(going);
+        put(&mut known, going);
         assert!(gone.try_recv().is_ok());
     }
 
@@ -499,7 +514,7 @@ mod tests {
     fn a_subscriber_hears_of_its_kinds_alone_and_of_what_was_there() {
         let mut known = new(0);
         let list = List { items: vec![map("a", 3, "u")], resource_version: 5, continue_token: None };
-        known.replace(list).expect("nothing is known");
+        replace(&mut known, list).expect("nothing is known");
         let all = known.subscribe(None, Arc::new(Notify::new()));
         let pods = known.subscribe(Some(&[api::core::v1::Pod::resource()]), Arc::new(Notify::new()));
         assert_eq!(known.take(all).len(), 1);
@@ -535,12 +550,12 @@ mod tests {
                 if random.chance(300) || newest == 0 {
                     let items = states[at].iter().map(|(name, (version, uid))| map(name, *version, uid)).collect();
                     let list = List { items, resource_version: at as i64, continue_token: None };
-                    newest = newest.max(if known.replace(list).is_ok() { at } else { 0 });
+                    newest = newest.max(if replace(&mut known, list).is_ok() { at } else { 0 });
                 } else {
                     // A server that lags: the watch goes on from what is known, and ends somewhere.
                     let from = usize::try_from(known.resume(resource())).unwrap();
-                    for (delete, object) in &events[from..at.max(from)] {
-                        if *delete { known.delete(object) } else { known.put(object.clone()) }
+                    for (gone, object) in &events[from..at.max(from)] {
+                        if *gone { delete(&mut known, object) } else { put(&mut known, object.clone()) }
                     }
                     newest = newest.max(at);
                 }

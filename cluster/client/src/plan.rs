@@ -2,7 +2,7 @@
 
 use crate::write::Write;
 use api::core::v1::ObjectReference;
-use api::{Object, ObjectExt};
+use api::{Object, ObjectMeta};
 use std::time::Duration;
 
 /// What a controller would do now about one key.
@@ -75,14 +75,18 @@ impl Plan {
 
 /// A reference to an object, as Events have it.
 pub fn reference<T: Object>(object: &T) -> ObjectReference {
-    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    reference_to(object.metadata(), T::KIND, T::API_VERSION)
+}
+
+fn reference_to(metadata: &ObjectMeta, kind: &str, api_version: &str) -> ObjectReference {
+    let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     ObjectReference {
-        api_version: Some(T::API_VERSION.to_owned()),
-        kind: Some(T::KIND.to_owned()),
-        name: some(object.name()),
-        namespace: some(object.namespace()),
-        resource_version: some(object.resource_version()),
-        uid: some(object.uid()),
+        api_version: Some(api_version.to_owned()),
+        kind: Some(kind.to_owned()),
+        name: some(&metadata.name),
+        namespace: some(&metadata.namespace),
+        resource_version: some(&metadata.resource_version),
+        uid: some(&metadata.uid),
         field_path: None,
     }
 }

@@ -1,6 +1,9 @@
 //! One watch: a stream of events from one API server, over a connection of its own.
 
+use crate::client::Boxed;
+use crate::codec::Codec;
 use crate::error::{Error, from_wire};
+use crate::held::{Held, take};
 use crate::transport::Connection;
 use api::meta::v1;
 use api::{Object, ObjectExt};
@@ -9,10 +12,11 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use mark::sometimes;
 use rt::time::timeout;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest event: an object of the largest size, with room.
@@ -31,28 +35,26 @@ pub enum WatchEvent<T> {
     Bookmark(i64),
 }
 
+impl<T> WatchEvent<T> {
+    pub(crate) fn map<U>(self, object: impl FnOnce(T) -> U) -> WatchEvent<U> {
+        match self {
+            WatchEvent::Added(new) => WatchEvent::Added(object(new)),
+            WatchEvent::Modified(new) => WatchEvent::Modified(object(new)),
+            WatchEvent::Deleted(old) => WatchEvent::Deleted(object(old)),
+            WatchEvent::Bookmark(revision) => WatchEvent::Bookmark(revision),
+        }
+    }
+}
+
 /// The events of a watch, in order of version. Dropping it closes its connection.
 pub struct WatchStream<T> {
-    connection: Connection,
-    body: Incoming,
-    buffer: BytesMut,
-    /// Up to where the buffer is known to hold no end of line.
-    scanned: usize,
-    idle_timeout: Duration,
-    endpoint: usize,
-    over: bool,
+    events: Events,
     kind: PhantomData<fn() -> T>,
 }
 
 impl<T: Object> WatchStream<T> {
-    pub(crate) fn new(connection: Connection, body: Incoming, idle_timeout: Duration, endpoint: usize) -> Self {
-        let kind = PhantomData;
-        Self { connection, body, buffer: BytesMut::new(), scanned: 0, idle_timeout, endpoint, over: false, kind }
-    }
-
-    /// Which of the client's endpoints it comes from.
-    pub(crate) fn endpoint(&self) -> usize {
-        self.endpoint
+    pub(crate) fn new(events: Events) -> Self {
+        Self { events, kind: PhantomData }
     }
 
     /// The next event; `None` at the end, after which a watch from the last version goes on. May be dropped while it
@@ -62,6 +64,47 @@ impl<T: Object> WatchStream<T> {
     /// `Status` as the server says it, of code 410 when the version is gone; `Unreachable` when the connection broke, or
     /// when nothing came for the idle timeout. Nothing follows an error.
     pub async fn next(&mut self) -> Option<Result<WatchEvent<T>, Error>> {
+        let event = self.events.next_boxed().await?;
+        Some(event.map(|event| event.map(take)))
+    }
+
+    /// Whether the connection behind it is still there; for tests.
+    pub fn is_over(&self) -> bool {
+        self.events.over || self.events.connection.is_closed()
+    }
+}
+
+/// A [`WatchStream`] of a type that only its user knows.
+pub(crate) struct Events {
+    connection: Connection,
+    body: Incoming,
+    buffer: BytesMut,
+    /// Up to where the buffer is known to hold no end of line.
+    scanned: usize,
+    idle_timeout: Duration,
+    endpoint: usize,
+    over: bool,
+    codec: &'static Codec,
+}
+
+impl Events {
+    pub(crate) fn new(
+        codec: &'static Codec,
+        connection: Connection,
+        body: Incoming,
+        idle_timeout: Duration,
+        endpoint: usize,
+    ) -> Self {
+        Self { connection, body, buffer: BytesMut::new(), scanned: 0, idle_timeout, endpoint, over: false, codec }
+    }
+
+    /// Which of the client's endpoints it comes from.
+    pub(crate) fn endpoint(&self) -> usize {
+        self.endpoint
+    }
+
+    /// See [`WatchStream::next`].
+    pub(crate) async fn next(&mut self) -> Option<Result<WatchEvent<Arc<dyn Held>>, Error>> {
         loop {
             if self.over {
                 return None;
@@ -70,7 +113,7 @@ impl<T: Object> WatchStream<T> {
                 if line.is_empty() {
                     continue;
                 }
-                let event = decode::<T>(&line);
+                let event = (self.codec.event)(&line);
                 self.over = event.is_err();
                 return Some(event);
             }
@@ -99,9 +142,9 @@ impl<T: Object> WatchStream<T> {
         }
     }
 
-    /// Whether the connection behind it is still there; for tests.
-    pub fn is_over(&self) -> bool {
-        self.over || self.connection.is_closed()
+    /// The same for other crates, none of which has to compile it.
+    fn next_boxed(&mut self) -> Boxed<'_, Option<Result<WatchEvent<Arc<dyn Held>>, Error>>> {
+        Box::pin(self.next())
     }
 
     /// The next whole line, without its end.
@@ -130,14 +173,14 @@ struct Wire<'a, T> {
 }
 
 /// What every object has, whatever else is wrong with it.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct Bare {
     #[serde(default)]
     metadata: v1::ObjectMeta,
 }
 
 /// An event from its line.
-fn decode<T: Object>(line: &[u8]) -> Result<WatchEvent<T>, Error> {
+pub(crate) fn decode<T: Object>(line: &[u8]) -> Result<WatchEvent<T>, Error> {
     match serde_json::from_slice::<Wire<'_, T>>(line) {
         Ok(event) => match &*event.kind {
             "ADDED" => Ok(WatchEvent::Added(event.object)),
@@ -146,28 +189,33 @@ fn decode<T: Object>(line: &[u8]) -> Result<WatchEvent<T>, Error> {
             "BOOKMARK" => Ok(WatchEvent::Bookmark(revision_of(event.object.resource_version()))),
             other => Err(Error::Malformed(format!("a watch told of an event {other:?}"))),
         },
-        Err(error) => decode_other(line, &error),
+        Err(error) => {
+            let object = serde_json::from_slice(&decode_other(line, &error)?).map_err(|error| malformed(&error))?;
+            Ok(WatchEvent::Deleted(object))
+        }
     }
 }
 
 /// An event that holds no object of the kind: a failure, or an object that is none. What cannot be read does not exist
-/// for this process: it is told as deleted, so that one bad object neither ends the watch nor stays as it was.
-fn decode_other<T: Object>(line: &[u8], error: &serde_json::Error) -> Result<WatchEvent<T>, Error> {
+/// for this process: it is told as deleted, so that one bad object neither ends the watch nor stays as it was. Gives that
+/// object as JSON, with its metadata alone.
+fn decode_other(line: &[u8], error: &serde_json::Error) -> Result<Vec<u8>, Error> {
     if let Ok(event) = serde_json::from_slice::<Wire<'_, v1::Status>>(line)
         && event.kind == "ERROR"
     {
         return Err(Error::Status(Box::new(from_wire(200, event.object))));
     }
-    let malformed = |error: &serde_json::Error| Error::Malformed(format!("an event of a watch: {error}"));
     let bare = serde_json::from_slice::<Wire<'_, Bare>>(line).map_err(|_| malformed(error))?;
     if bare.kind == "ERROR" {
         return Err(malformed(error));
     }
     sometimes!("object in a watch could not be read");
     tracing::warn!(%error, name = bare.object.metadata.name, "an object cannot be read; it counts as deleted");
-    let object = serde_json::json!({ "metadata": bare.object.metadata });
-    let object = serde_json::from_value(object).map_err(|error| malformed(&error))?;
-    Ok(WatchEvent::Deleted(object))
+    serde_json::to_vec(&bare.object).map_err(|error| malformed(&error))
+}
+
+fn malformed(error: &serde_json::Error) -> Error {
+    Error::Malformed(format!("an event of a watch: {error}"))
 }
 
 /// A version as a number; 0 for what is none.

@@ -1,5 +1,6 @@
 //! Writes as values: what a decision wants changed, each with its precondition.
 
+use crate::codec;
 use api::resource::{Resource, Subresource};
 use api::{Object, ObjectExt, ObjectMeta};
 use serde::Serialize;
@@ -89,23 +90,23 @@ impl Propagation {
 
 impl Write {
     fn on<T: Object>(object: &T, verb: Verb) -> Self {
-        Self { resource: T::resource(), namespace: object.namespace().to_owned(), name: object.name().to_owned(), verb }
+        Self::on_metadata(T::resource(), object.metadata(), verb)
     }
 
     /// Creates `object`, which must have a name.
     pub fn create<T: Object>(object: &T) -> Self {
         let owner = object.controller().map(|owner| owner.uid.clone());
-        Self::on(object, Verb::Create { body: json(object), owner })
+        Self::on(object, Verb::Create { body: whole(object), owner })
     }
 
     /// Replaces the object if it is still of `object`'s version.
     pub fn update<T: Object>(object: &T) -> Self {
-        Self::on(object, Verb::Update { body: json(object), subresource: None })
+        Self::on(object, Verb::Update { body: whole(object), subresource: None })
     }
 
     /// Replaces the object's status if it is still of `object`'s version.
     pub fn update_status<T: Object>(object: &T) -> Self {
-        Self::on(object, Verb::Update { body: json(object), subresource: Some(Subresource::Status) })
+        Self::on(object, Verb::Update { body: whole(object), subresource: Some(Subresource::Status) })
     }
 
     /// Merges `patch` into the object if its UID is still that of `object`.
@@ -126,7 +127,7 @@ impl Write {
 
     /// Replaces the object's finalizers through its subresource if it is still of `object`'s version.
     pub fn finalize<T: Object>(object: &T) -> Self {
-        Self::on(object, Verb::Update { body: json(object), subresource: Some(Subresource::Finalize) })
+        Self::on(object, Verb::Update { body: whole(object), subresource: Some(Subresource::Finalize) })
     }
 
     /// Merges `patch` into the metadata of an object of whatever kind. Its UID and version in `patch`, if any, are
@@ -182,9 +183,19 @@ impl Write {
 }
 
 /// The object as the wire has it.
-fn json<T: Serialize>(object: &T) -> Arc<str> {
+fn whole<T: Object>(object: &T) -> Arc<str> {
+    text(codec::json(object))
+}
+
+/// A patch, or a subresource's object, as the wire has it.
+fn json<T: Serialize>(value: &T) -> Arc<str> {
+    text(serde_json::to_vec(value))
+}
+
+fn text(json: serde_json::Result<Vec<u8>>) -> Arc<str> {
     // Types of the API and patches made of them have text for keys: that is all that could fail.
-    serde_json::to_string(object).expect("an API object has a form in JSON").into()
+    let json = json.expect("an API object has a form in JSON");
+    String::from_utf8(json).expect("JSON is text").into()
 }
 
 /// As golden tests show it: `create replicasets default/web-1`.

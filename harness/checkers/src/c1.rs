@@ -60,6 +60,8 @@ fn revisions_have_makers(h: &History<'_>, findings: &mut Findings) {
         let revision = entry.revision;
         match *maker {
             Maker::LeaseEnd(_) => {}
+            // What the orchestrator keeps in the store is judged by what is promised of an orchestrator.
+            Maker::Nobody if h.record.config.cluster.is_some() && entry.is_the_orchestrators() => {}
             Maker::Nobody => findings.violated(
                 entry.at_ns,
                 format!("revision {revision} changes {}, which nobody asked for", shown_events(entry.events)),

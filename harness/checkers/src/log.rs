@@ -38,6 +38,13 @@ pub(crate) struct Version<'a> {
     pub(crate) kv: Option<&'a KeyValue>,
 }
 
+impl Entry<'_> {
+    /// Whether an orchestrator on the store made it: its keys are paths, and no client's are.
+    pub(crate) fn is_the_orchestrators(&self) -> bool {
+        self.events.iter().all(|event| key_of(event).starts_with('/'))
+    }
+}
+
 impl<'a> Log<'a> {
     pub(crate) fn new(record: &'a Record) -> Self {
         let mut entries: Vec<Entry<'a>> = Vec::new();

@@ -149,8 +149,7 @@ impl Stage {
         let mut observer = lock(&self.observer);
         observer.saw(Sight::Agent { at_ns: exit.at_ns, node, up: false });
         if exit.reason == ExitReason::PoweredOff {
-            let wiped = false;
-            observer.saw(Sight::NodeDown { at_ns: exit.at_ns, node, wiped });
+            observer.saw(Sight::NodeDown { at_ns: exit.at_ns, node, wiped: false });
         }
     }
 

@@ -8,7 +8,7 @@ use crate::sampler::Sampler;
 use crate::storm::{Due, Storm};
 use crate::{Cost, Outcome, Trial, empty_record};
 use faults::Ns;
-use record::{ClusterHistory, Config, Operation, Record, Request};
+use record::{ClusterHistory, Config, Operation, Record, Request, Sight};
 use rt::sim::{DiskFaults, Exit, ExitReason, HostId, LinkConfig, Panicked, World};
 use seaworthy::{Server, ServerConfig};
 use std::collections::BTreeMap;
@@ -277,6 +277,10 @@ impl Stage {
             Action::ReplaceDisk(host) => {
                 if !world.is_powered(id(host)) {
                     world.replace_disk(id(host));
+                    if let Some(node) = host.node() {
+                        let at_ns = world.now_ns();
+                        lock(&self.observer).saw(Sight::NodeDown { at_ns, node, wiped: true });
+                    }
                 }
             }
             Action::Containers(host, trouble) => self.trouble_containers(host, trouble),

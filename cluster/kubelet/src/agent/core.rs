@@ -705,6 +705,11 @@ impl Entry {
         }
     }
 
+    /// The step under way, for a view.
+    pub(super) fn step_name(&self) -> Option<String> {
+        self.step.as_ref().map(|(step, ..)| format!("{step:?}"))
+    }
+
     /// Takes up what the API shows of containers that ran before this agent: who was ready stays so until a probe says
     /// otherwise.
     fn restore(&mut self, first: bool) {

@@ -52,6 +52,10 @@ pub struct PodView {
     pub ended: bool,
     /// It is gone from the API.
     pub gone: bool,
+    /// What is being done about it now.
+    pub step: Option<String>,
+    /// Why something of it could not be started.
+    pub failures: Vec<String>,
     /// What the runtime has of it, in order of name and attempt.
     pub containers: Vec<ContainerView>,
 }
@@ -170,6 +174,8 @@ impl Shared {
             ending: entry.facts.ending.is_some(),
             ended: entry.ended,
             gone: entry.gone,
+            step: entry.step_name(),
+            failures: entry.facts.failures.iter().map(|(name, it)| format!("{name}: {}", it.message)).collect(),
             containers,
         }
     }
