@@ -4,7 +4,7 @@
 //! reference; informers replace objects in it; tests fill it by hand.
 
 use crate::codec::{self, Codec};
-use crate::held::{Held, typed};
+use crate::held::{Erased, Held, typed};
 use api::resource::Resource;
 use api::{Object, ObjectExt, ObjectMeta};
 use imbl::{OrdMap, OrdSet};
@@ -92,12 +92,12 @@ impl<T: Object> Store<T> {
 }
 
 /// Objects, in some order.
-type Iter<'a> = Box<dyn Iterator<Item = &'a Arc<dyn Held>> + 'a>;
+type Iter<'a> = Box<dyn Iterator<Item = &'a Erased> + 'a>;
 
 /// The objects of a kind, whatever their type.
 #[derive(Clone, Default)]
 pub(crate) struct Objects {
-    objects: OrdMap<Id, Arc<dyn Held>>,
+    objects: OrdMap<Id, Erased>,
     /// By UID of an owner, controlling or not; under the empty one, those that nothing controls.
     owned: OrdMap<Arc<str>, OrdSet<Id>>,
     revision: i64,
@@ -105,7 +105,7 @@ pub(crate) struct Objects {
 
 impl Objects {
     /// Puts an object in the place of any of its name. Returns what was there.
-    pub(crate) fn put(&mut self, object: Arc<dyn Held>) -> Option<Arc<dyn Held>> {
+    pub(crate) fn put(&mut self, object: Erased) -> Option<Erased> {
         let id = id_of(object.namespace(), object.name());
         let old = self.objects.insert(id.clone(), object.clone());
         // Most changes leave the owners alone; then the index stays as it is.
@@ -122,7 +122,7 @@ impl Objects {
     }
 
     /// Takes an object out.
-    pub(crate) fn remove(&mut self, id: &Id) -> Option<Arc<dyn Held>> {
+    pub(crate) fn remove(&mut self, id: &Id) -> Option<Erased> {
         let old = self.objects.remove(id)?;
         self.disown(&*old, id);
         Some(old)
@@ -143,7 +143,7 @@ impl Objects {
         }
     }
 
-    fn get(&self, id: &Id) -> Option<&Arc<dyn Held>> {
+    fn get(&self, id: &Id) -> Option<&Erased> {
         self.objects.get(id)
     }
 
@@ -165,8 +165,7 @@ impl Objects {
 
     fn controlled(&self, owner_uid: &str) -> Iter<'_> {
         let controller: Arc<str> = owner_uid.into();
-        let controlled =
-            move |object: &&Arc<dyn Held>| object.controller().is_some_and(|owner| owner.uid == *controller);
+        let controlled = move |object: &&Erased| object.controller().is_some_and(|owner| owner.uid == *controller);
         Box::new(self.owned(owner_uid).filter(controlled))
     }
 
@@ -255,12 +254,12 @@ impl Caches {
     }
 
     /// All objects of a kind, in order of namespace and name, whatever their type.
-    pub(crate) fn held(&self, resource: &Resource) -> impl Iterator<Item = &Arc<dyn Held>> {
+    pub(crate) fn held(&self, resource: &Resource) -> impl Iterator<Item = &Erased> {
         self.some(key_of(resource), Objects::all)
     }
 
     /// One object, whatever its type.
-    pub(crate) fn held_of(&self, resource: &Resource, id: &Id) -> Option<&Arc<dyn Held>> {
+    pub(crate) fn held_of(&self, resource: &Resource, id: &Id) -> Option<&Erased> {
         self.find(key_of(resource), id)
     }
 
@@ -288,7 +287,7 @@ impl Caches {
         self.kinds.get(&kind).map(|kind| kind.objects())
     }
 
-    fn find(&self, kind: KindKey, id: &Id) -> Option<&Arc<dyn Held>> {
+    fn find(&self, kind: KindKey, id: &Id) -> Option<&Erased> {
         self.objects(kind)?.get(id)
     }
 
@@ -327,7 +326,7 @@ fn key_of(resource: &Resource) -> KindKey {
 }
 
 /// The object as what it is.
-fn own_type<T: Object>(held: &Arc<dyn Held>) -> &Arc<T> {
+fn own_type<T: Object>(held: &Erased) -> &Arc<T> {
     typed(&**held).expect("a kind is kept under its own type")
 }
 

@@ -4,7 +4,7 @@
 //! sees an object become another one of the same name (`coalesces_to_what_is_there`).
 
 use crate::cache::Id;
-use crate::held::{Held, typed};
+use crate::held::{Erased, Held, typed};
 use api::{Object, Resource};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// An object, or that there is none.
-pub(crate) type State = Option<Arc<dyn Held>>;
+pub(crate) type State = Option<Erased>;
 
 /// One object came, changed, or went.
 #[derive(Clone)]
@@ -141,7 +141,7 @@ mod tests {
                 continue;
             }
             let (name, rest) = event.split_at(1);
-            let new: State = (rest != "-").then(|| -> Arc<dyn Held> {
+            let new: State = (rest != "-").then(|| -> Erased {
                 let (version, uid) = rest.split_at(1);
                 let metadata = ObjectMeta {
                     name: Some(name.to_owned()),

@@ -10,7 +10,7 @@ use crate::backoff::Backoff;
 use crate::codec::{self, Codec, parse};
 use crate::endpoints::Endpoints;
 use crate::error::{Error, status_of};
-use crate::held::{Held, take};
+use crate::held::{Erased, take};
 use crate::leader::{Belief, Fence};
 use crate::options::{DeleteOptions, ListOptions, WatchOptions};
 use crate::transport::{Answer, Connection, Failed, Pool, whole};
@@ -291,7 +291,7 @@ impl Client {
         codec: &'static Codec,
         namespace: &str,
         options: &ListOptions,
-    ) -> Boxed<'a, Result<List<Arc<dyn Held>>, Error>> {
+    ) -> Boxed<'a, Result<List<Erased>, Error>> {
         let path = (codec.resource)().path(namespace, "") + &options.query();
         Box::pin(async move { (codec.list)(&self.read(path).await?) })
     }

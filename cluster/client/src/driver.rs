@@ -15,7 +15,7 @@
 
 use crate::barrier::{Barrier, Failure, Seen};
 use crate::changes::Change;
-use crate::client::Client;
+use crate::client::{Boxed, Client};
 use crate::clock::Clock;
 use crate::controller::{Controller, Key, Watch};
 use crate::events::Recorder;
@@ -158,6 +158,15 @@ type Shared = Arc<Mutex<Box<dyn Controller>>>;
 /// When the leadership is lost, everything is dropped at once, and this process becomes a candidate again. Likewise if a
 /// controller panics, where that does not end the process.
 pub async fn run_controllers(config: DriverConfig, client: Client, controllers: Vec<Box<dyn Controller>>) {
+    boxed(config, client, controllers).await;
+}
+
+/// See [`Boxed`]: callers do not compile the whole driver.
+fn boxed(config: DriverConfig, client: Client, controllers: Vec<Box<dyn Controller>>) -> Boxed<'static, ()> {
+    Box::pin(run(config, client, controllers))
+}
+
+async fn run(config: DriverConfig, client: Client, controllers: Vec<Box<dyn Controller>>) {
     let controllers: Vec<Shared> = controllers.into_iter().map(|controller| Arc::new(Mutex::new(controller))).collect();
     let clock = Clock::new();
     let mut elector = Elector::new(client, config.lease.clone());

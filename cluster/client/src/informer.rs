@@ -15,7 +15,7 @@ use crate::changes::Change;
 use crate::client::{Client, List};
 use crate::codec::{self, Codec};
 use crate::error::Error;
-use crate::held::Held;
+use crate::held::Erased;
 use crate::known::{Known, Tally};
 use crate::options::{ListOptions, WatchOptions};
 use crate::watch::{Events, WatchEvent};
@@ -314,7 +314,7 @@ impl Informer {
     }
 
     /// All pages. The first time the list is consistent; later, one that is not older than the cache will do.
-    async fn list(&self) -> Result<List<Arc<dyn Held>>, Error> {
+    async fn list(&self) -> Result<List<Erased>, Error> {
         let floor = self.shared.known().revision(self.resource);
         let mut options =
             ListOptions { field_selector: self.field_selector.clone(), limit: PAGE, ..ListOptions::default() };

@@ -11,7 +11,7 @@ use crate::cache::{Caches, Id};
 use crate::changes::{Change, Pending};
 use crate::client::List;
 use crate::codec::Codec;
-use crate::held::Held;
+use crate::held::{Erased, Held};
 use crate::watch::revision_of;
 use api::Resource;
 use mark::sometimes;
@@ -118,7 +118,7 @@ impl Known {
 
     /// Takes a whole list in: what it lacks is gone, what is of another version has changed. Nothing for a kind that is not
     /// followed; likewise below.
-    pub(crate) fn replace(&mut self, resource: &'static Resource, list: List<Arc<dyn Held>>) -> Result<(), Behind> {
+    pub(crate) fn replace(&mut self, resource: &'static Resource, list: List<Erased>) -> Result<(), Behind> {
         let Some(kind) = self.kinds.get(&key(resource)) else { return Ok(()) };
         let listed = list.resource_version;
         let known = self.revision(resource).max(self.not_before);
@@ -150,7 +150,7 @@ impl Known {
     }
 
     /// An object is new or has changed.
-    pub(crate) fn put(&mut self, resource: &'static Resource, object: Arc<dyn Held>) {
+    pub(crate) fn put(&mut self, resource: &'static Resource, object: Erased) {
         let id = id_of(&*object);
         if self.advance(resource, &*object, &id, false) {
             self.change(resource, &id, Some(object));
@@ -206,7 +206,7 @@ impl Known {
     }
 
     /// Changes the cache, and tells subscribers.
-    fn change(&mut self, resource: &'static Resource, id: &Id, new: Option<Arc<dyn Held>>) {
+    fn change(&mut self, resource: &'static Resource, id: &Id, new: Option<Erased>) {
         let Some(kind) = self.kinds.get(&key(resource)) else { return };
         let objects = self.caches.objects_mut(kind.codec);
         let old = match &new {
@@ -315,10 +315,10 @@ impl Known {
 }
 
 /// What a list lacks of what is known.
-fn difference<'a>(known: impl Iterator<Item = &'a Arc<dyn Held>>, listed: &[Arc<dyn Held>]) -> Vec<Id> {
+fn difference<'a>(known: impl Iterator<Item = &'a Erased>, listed: &[Erased]) -> Vec<Id> {
     let mut there: Vec<(&str, &str)> = listed.iter().map(|object| (object.namespace(), object.name())).collect();
     there.sort_unstable();
-    let lacks = |object: &&Arc<dyn Held>| there.binary_search(&(object.namespace(), object.name())).is_err();
+    let lacks = |object: &&Erased| there.binary_search(&(object.namespace(), object.name())).is_err();
     known.filter(lacks).map(|object| id_of(&**object)).collect()
 }
 

@@ -13,7 +13,7 @@
 //! **Invariant:** nothing is written after the belief, and what was under way is refused once the next leader is
 //! elected: the epoch is raised by the very write that takes the Lease.
 
-use crate::client::Client;
+use crate::client::{Boxed, Client};
 use crate::clock::wall;
 use crate::election::{Action, Observed, decide, is_held, released, renewed, transitions};
 use crate::error::Error;
@@ -206,7 +206,11 @@ impl Elector {
     }
 
     /// Waits until this process leads.
-    pub(crate) async fn acquire(&mut self) -> Held {
+    pub(crate) fn acquire(&mut self) -> Boxed<'_, Held> {
+        Box::pin(self.acquiring())
+    }
+
+    async fn acquiring(&mut self) -> Held {
         loop {
             match self.try_acquire().await {
                 Ok(Some(held)) => return held,
@@ -253,7 +257,11 @@ impl Elector {
     }
 
     /// Renews until the leadership is lost.
-    async fn keep(&mut self, held: &mut Held) {
+    fn keep<'a>(&'a mut self, held: &'a mut Held) -> Boxed<'a, ()> {
+        Box::pin(self.keeping(held))
+    }
+
+    async fn keeping(&mut self, held: &mut Held) {
         loop {
             let until = held.belief.until();
             // After a renewal that took long, the next one must not come too late.

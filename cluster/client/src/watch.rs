@@ -3,7 +3,7 @@
 use crate::client::Boxed;
 use crate::codec::Codec;
 use crate::error::{Error, from_wire};
-use crate::held::{Held, take};
+use crate::held::{Erased, take};
 use crate::transport::Connection;
 use api::meta::v1;
 use api::{Object, ObjectExt};
@@ -16,7 +16,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest event: an object of the largest size, with room.
@@ -74,6 +73,9 @@ impl<T: Object> WatchStream<T> {
     }
 }
 
+/// What a watch tells next, or why it tells nothing more.
+type Told = Result<WatchEvent<Erased>, Error>;
+
 /// A [`WatchStream`] of a type that only its user knows.
 pub(crate) struct Events {
     connection: Connection,
@@ -104,7 +106,7 @@ impl Events {
     }
 
     /// See [`WatchStream::next`].
-    pub(crate) async fn next(&mut self) -> Option<Result<WatchEvent<Arc<dyn Held>>, Error>> {
+    pub(crate) async fn next(&mut self) -> Option<Told> {
         loop {
             if self.over {
                 return None;
@@ -143,7 +145,7 @@ impl Events {
     }
 
     /// The same for other crates, none of which has to compile it.
-    fn next_boxed(&mut self) -> Boxed<'_, Option<Result<WatchEvent<Arc<dyn Held>>, Error>>> {
+    fn next_boxed(&mut self) -> Boxed<'_, Option<Told>> {
         Box::pin(self.next())
     }
 

@@ -736,6 +736,7 @@ impl Entry {
             || pod.metadata.deletion_timestamp != before.metadata.deletion_timestamp
             || pod.metadata.deletion_grace_period_seconds != before.metadata.deletion_grace_period_seconds
             || gates
+            || (theirs.start_time.is_some() && !self.facts.acknowledged)
             || !same(&self.status, &theirs);
         self.facts.acknowledged |= theirs.start_time.is_some();
         // A status that somebody else changed is to be written again.
