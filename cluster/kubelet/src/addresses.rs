@@ -30,7 +30,10 @@ impl PodCidr {
         let base = number(self.first) & !(size - 1);
         // The last one of IPv4 is for broadcast.
         let end = size.saturating_sub(u128::from(self.first.is_ipv4()));
-        let from = last.map(number).filter(|last| *last >= base && *last - base < end).map_or(RESERVED, |last| last - base + 1);
+        let from = last
+            .map(number)
+            .filter(|last| *last >= base && *last - base < end)
+            .map_or(RESERVED, |last| last - base + 1);
         let free = |offset: &u128| !taken.contains(&self.address(base + offset));
         // Among so many offsets one is free if any is: each address taken covers one of them.
         let wrapped = (from.max(RESERVED)..end).chain(RESERVED..from.min(end));
@@ -73,7 +76,10 @@ mod tests {
     fn an_address_rests_before_it_is_used_again() {
         assert_eq!(check("10.1.2.0/29", &["10.1.2.2"], Some("10.1.2.3")).as_deref(), Some("10.1.2.4"));
         assert_eq!(check("10.1.2.0/29", &["10.1.2.2"], Some("10.1.2.6")).as_deref(), Some("10.1.2.3"));
-        assert_eq!(check("10.1.2.0/29", &["10.1.2.2", "10.1.2.4", "10.1.2.5", "10.1.2.6"], Some("10.1.2.3")).as_deref(), Some("10.1.2.3"));
+        assert_eq!(
+            check("10.1.2.0/29", &["10.1.2.2", "10.1.2.4", "10.1.2.5", "10.1.2.6"], Some("10.1.2.3")).as_deref(),
+            Some("10.1.2.3")
+        );
     }
 
     #[test]

@@ -117,9 +117,7 @@ fn term_selects(term: &NodeSelectorTerm, node: &NodeFacts) -> bool {
     let fields = term.match_fields.as_deref().unwrap_or_default();
     // A term that says nothing selects nothing.
     let says = !expressions.is_empty() || !fields.is_empty();
-    let field = |requirement: &NodeSelectorRequirement| {
-        (requirement.key == "metadata.name").then_some(&node.name)
-    };
+    let field = |requirement: &NodeSelectorRequirement| (requirement.key == "metadata.name").then_some(&node.name);
     says && expressions.iter().all(|it| requirement_holds(it, node.labels.get(&it.key)))
         && fields.iter().all(|it| requirement_holds(it, field(it)))
 }
@@ -135,5 +133,117 @@ fn requirement_holds(requirement: &NodeSelectorRequirement, value: Option<&Strin
         "Gt" => bound().is_some_and(|(value, bound)| value > bound),
         "Lt" => bound().is_some_and(|(value, bound)| value < bound),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::QuantityText;
+    use api::core::v1::{Container, ContainerPort, PodSpec, ResourceRequirements};
+    use expect_test::{Expect, expect};
+
+    /// A pod of words: `cpu=1`, `memory=1Gi` asked for, `port=80` of the host, `zone=a` selected, `tolerates=key`.
+    fn pod(text: &str) -> Pod {
+        let mut spec = PodSpec::default();
+        let mut container = Container { name: "a".to_owned(), ..Container::default() };
+        let mut requests = BTreeMap::new();
+        for word in text.split_whitespace() {
+            match word.split_once('=').unwrap() {
+                ("port", port) => {
+                    let port = port.parse().unwrap();
+                    let port =
+                        ContainerPort { container_port: port, host_port: Some(port), ..ContainerPort::default() };
+                    container.ports.get_or_insert_default().push(port);
+                }
+                ("zone", zone) => {
+                    spec.node_selector = Some([("zone".to_owned(), zone.to_owned())].into());
+                }
+                ("tolerates", key) => {
+                    let toleration = Toleration {
+                        key: Some(key.to_owned()),
+                        operator: Some("Exists".to_owned()),
+                        ..Toleration::default()
+                    };
+                    spec.tolerations.get_or_insert_default().push(toleration);
+                }
+                (resource, amount) => {
+                    requests.insert(resource.to_owned(), QuantityText(amount.to_owned()));
+                }
+            }
+        }
+        container.resources =
+            Some(ResourceRequirements { requests: Some(requests), ..ResourceRequirements::default() });
+        spec.containers.push(container);
+        Pod { spec: Some(spec), ..Pod::default() }
+    }
+
+    fn check(others: &[&str], new: &str, taint: Option<&str>, expect: Expect) {
+        let tainted = |key: &str| Taint { key: key.to_owned(), effect: "NoExecute".to_owned(), ..Taint::default() };
+        let node = NodeFacts {
+            name: "n".to_owned(),
+            labels: [("zone".to_owned(), "a".to_owned())].into(),
+            taints: taint.map(tainted).into_iter().collect(),
+            allocatable: [("cpu", 2000), ("memory", 1 << 30), ("pods", 3)].map(|(it, n)| (it.to_owned(), n)).into(),
+        };
+        let others: Vec<Pod> = others.iter().map(|text| pod(text)).collect();
+        let shown = match admit(&pod(new), &others.iter().collect::<Vec<_>>(), &node) {
+            Ok(()) => "admitted".to_owned(),
+            Err(refusal) => format!("{}: {}", refusal.reason, refusal.message),
+        };
+        expect.assert_eq(&shown);
+    }
+
+    #[test]
+    fn resources_run_out_one_after_the_other() {
+        check(&["cpu=1500m"], "cpu=500m", None, expect!["admitted"]);
+        check(
+            &["cpu=1500m"],
+            "cpu=501m",
+            None,
+            expect!["OutOfcpu: Node didn't have enough resource: cpu, requested: 501, used: 1500, capacity: 2000"],
+        );
+        check(
+            &["memory=1Gi"],
+            "memory=1",
+            None,
+            expect![
+                "OutOfmemory: Node didn't have enough resource: memory, requested: 1, used: 1073741824, capacity: 1073741824"
+            ],
+        );
+        check(
+            &["cpu=1", "cpu=1", "cpu=0"],
+            "cpu=1",
+            None,
+            expect!["OutOfpods: Node didn't have enough resource: pods, requested: 1, used: 3, capacity: 3"],
+        );
+    }
+
+    #[test]
+    fn ports_labels_and_taints_count_too() {
+        check(
+            &["port=80"],
+            "port=80",
+            None,
+            expect![
+                "NodePorts: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+            ],
+        );
+        check(&["port=80"], "port=81", None, expect!["admitted"]);
+        check(
+            &[],
+            "zone=b",
+            None,
+            expect!["NodeAffinity: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"],
+        );
+        check(
+            &[],
+            "zone=a",
+            Some("gone"),
+            expect![
+                "TaintToleration: Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate"
+            ],
+        );
+        check(&[], "zone=a tolerates=gone", Some("gone"), expect!["admitted"]);
     }
 }

@@ -69,8 +69,7 @@ pub fn amount(resource: &str, text: &str) -> i64 {
 /// Host ports that a pod takes: address (empty for all), protocol, port.
 pub fn host_ports(pod: &Pod) -> BTreeSet<(String, String, i32)> {
     let Some(spec) = &pod.spec else { return BTreeSet::new() };
-    let sidecars =
-        spec.init_containers.iter().flatten().filter(|it| it.restart_policy.as_deref() == Some("Always"));
+    let sidecars = spec.init_containers.iter().flatten().filter(|it| it.restart_policy.as_deref() == Some("Always"));
     let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
     let taken = ports.filter_map(|port| {
         let number = port.host_port.filter(|number| *number > 0)?;
@@ -116,5 +115,57 @@ pub fn qos_class(pod: &Pod) -> &'static str {
         (false, _) => "BestEffort",
         (true, true) => "Guaranteed",
         (true, false) => "Burstable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::QuantityText;
+    use api::core::v1::PodSpec;
+
+    /// Containers of words `[i.|s.]REQUEST/LIMIT` of cpu in whole cores, with the same of memory; `-` for none.
+    fn pod(text: &str) -> Pod {
+        let mut spec = PodSpec::default();
+        for word in text.split_whitespace() {
+            let (kind, word) = word.split_once('.').unwrap_or(("", word));
+            let (request, limit) = word.split_once('/').unwrap();
+            let amounts = |text: &str| {
+                let both = ["cpu", "memory"].map(|it| (it.to_owned(), QuantityText(text.to_owned())));
+                (text != "-").then(|| BTreeMap::from(both))
+            };
+            let resources =
+                ResourceRequirements { requests: amounts(request), limits: amounts(limit), ..Default::default() };
+            let restart_policy = (kind == "s").then(|| "Always".to_owned());
+            let container = Container { resources: Some(resources), restart_policy, ..Container::default() };
+            if kind.is_empty() {
+                spec.containers.push(container);
+            } else {
+                spec.init_containers.get_or_insert_default().push(container);
+            }
+        }
+        Pod { spec: Some(spec), ..Pod::default() }
+    }
+
+    #[test]
+    fn requests_are_the_most_at_any_time() {
+        let cores = |text| requests(&pod(text)).get("cpu").map_or(0, |milli| milli / 1000);
+        assert_eq!(cores("1/- 2/-"), 3);
+        assert_eq!(cores("i.5/- 1/- 2/-"), 5);
+        // The sidecar runs beside the regular ones, and beside the initial one after it, but not the one before it.
+        assert_eq!(cores("s.1/- 1/- 2/-"), 4);
+        assert_eq!(cores("i.6/- s.1/- i.4/- 1/-"), 6);
+        assert_eq!(cores("s.1/- i.6/- 1/-"), 7);
+        assert_eq!(cores("-/3"), 3);
+    }
+
+    #[test]
+    fn classes_of_service_follow_from_requests_and_limits() {
+        let class = |text| qos_class(&pod(text));
+        assert_eq!(class("-/- -/-"), "BestEffort");
+        assert_eq!(class("1/1 2/2"), "Guaranteed");
+        assert_eq!(class("-/1"), "Guaranteed");
+        assert_eq!(class("1/1 -/-"), "Burstable");
+        assert_eq!(class("1/2"), "Burstable");
     }
 }

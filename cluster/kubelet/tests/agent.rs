@@ -4,15 +4,16 @@
 mod common;
 
 use api::coordination::v1::Lease;
-use api::core::v1::Node;
+use api::core::v1::{ExecAction, Lifecycle, LifecycleHandler, Node};
 use common::{Scene, first, is_ready, ms, phase_of, s, web, with_node};
 use kubelet::hollow::Fault;
 use rt::sim::DiskFaults;
 use rt::time::sleep;
 use std::future::Future;
+use std::sync::{Arc, Mutex};
 
 fn check<Fut: Future<Output = ()> + Send + 'static>(scene: fn(Scene) -> Fut) {
-    for seed in 1..=3 {
+    for seed in 1..=8 {
         with_node(seed, scene);
     }
 }
@@ -119,7 +120,7 @@ fn an_intent_is_durable_before_a_container_starts() {
 
 #[test]
 fn a_container_starts_at_most_once_over_any_kills_and_power_losses() {
-    for seed in 1..=12 {
+    for seed in 1..=40 {
         with_node(seed, |scene| async move {
             let mut started = std::collections::BTreeSet::new();
             scene.api.create_pod(&web("a", "hollow/job:1", "Never", &[("HOLLOW_RUN_MS", "20000")]));
@@ -136,7 +137,11 @@ fn a_container_starts_at_most_once_over_any_kills_and_power_losses() {
                     scene.world.restart(scene.node);
                 }
             }
-            scene.until("end", s(90), |scene| scene.api.pod("a").filter(|pod| ["Failed", "Succeeded"].contains(&&*phase_of(pod)))).await;
+            scene
+                .until("end", s(90), |scene| {
+                    scene.api.pod("a").filter(|pod| ["Failed", "Succeeded"].contains(&&*phase_of(pod)))
+                })
+                .await;
             assert!(started.len() <= 1, "{started:?}");
         });
     }
@@ -194,7 +199,82 @@ fn jobs_end_images_fail_and_a_full_node_refuses() {
         scene.api.create_pod(&big);
         let refused = scene.phase("big", "Failed", s(10)).await.status.unwrap();
         assert_eq!(refused.reason.as_deref(), Some("OutOfcpu"));
-        let message = "Pod was rejected: Node didn't have enough resource: cpu, requested: 5000, used: 0, capacity: 4000";
+        let message =
+            "Pod was rejected: Node didn't have enough resource: cpu, requested: 5000, used: 0, capacity: 4000";
         assert_eq!(refused.message.as_deref(), Some(message));
     });
+}
+
+#[test]
+fn what_vanished_while_the_agent_was_down_is_ended() {
+    check(|scene| async move {
+        scene.api.create_pod(&web("a", "hollow/web:1", "Always", &[]));
+        scene.api.create_pod(&web("b", "hollow/web:1", "Always", &[]));
+        let pod = scene.ready("a").await;
+        scene.ready("b").await;
+        scene.world.kill(scene.node);
+        scene.api.remove_pod("a");
+        // The same name again: another pod.
+        scene.api.create_pod(&web("a", "hollow/web:2", "Always", &[]));
+        scene.world.restart(scene.node);
+        let new = scene.ready("a").await;
+        assert_ne!(new.metadata.uid, pod.metadata.uid);
+        scene.until("end", s(20), |scene| (scene.faults.running().len() == 2).then_some(())).await;
+        assert!(scene.ask(&new).await.unwrap().contains("\"version\":\"2\""));
+        scene.until("rest", s(20), |scene| scene.view().filter(|view| view.pods.len() == 2)).await;
+        // A forced deletion while it runs.
+        scene.api.remove_pod("b");
+        scene.until("rest", s(20), |scene| scene.view().filter(|view| view.pods.len() == 1)).await;
+        assert_eq!(scene.faults.running().len(), 1);
+    });
+}
+
+#[test]
+fn hooks_run_and_a_pre_stop_is_part_of_the_grace() {
+    check(|scene| async move {
+        let exec = |words: &[&str]| LifecycleHandler {
+            exec: Some(ExecAction { command: Some(words.iter().map(|word| (*word).to_owned()).collect()) }),
+            ..LifecycleHandler::default()
+        };
+        let mut pod = web("a", "hollow/web:1", "Always", &[]);
+        pod.spec.as_mut().unwrap().containers[0].lifecycle = Some(Lifecycle {
+            post_start: Some(exec(&["sleep", "3"])),
+            pre_stop: Some(exec(&["sleep", "5"])),
+            ..Lifecycle::default()
+        });
+        scene.api.create_pod(&pod);
+        sleep(s(3)).await;
+        assert!(!is_ready(&scene.api.pod("a").unwrap()), "its hook runs yet");
+        scene.ready("a").await;
+        scene.api.delete_pod("a", 10);
+        sleep(s(4)).await;
+        assert_eq!(scene.faults.running().len(), 1, "its hook runs yet");
+        scene.gone("a", s(4)).await;
+        // A hook that fails has the container started anew.
+        let mut pod = web("b", "hollow/web:1", "Always", &[]);
+        let lifecycle = Lifecycle { post_start: Some(exec(&["false"])), ..Lifecycle::default() };
+        pod.spec.as_mut().unwrap().containers[0].lifecycle = Some(lifecycle);
+        scene.api.create_pod(&pod);
+        scene.until("restart", s(30), |scene| scene.api.pod("b").filter(|pod| first(pod).1 >= 1)).await;
+    });
+}
+
+#[test]
+fn the_same_seed_gives_the_same_history() {
+    let history = |seed| {
+        let told: Arc<Mutex<String>> = Arc::default();
+        let tell = told.clone();
+        with_node(seed, move |scene| async move {
+            for name in ["a", "b", "c"] {
+                scene.api.create_pod(&web(name, "hollow/web:1", "Always", &[]));
+            }
+            scene.ready("c").await;
+            scene.world.restart(scene.node);
+            sleep(s(20)).await;
+            *tell.lock().unwrap() = format!("{:?}", ["a", "b", "c"].map(|name| scene.api.history(name)));
+        });
+        told.lock().unwrap().clone()
+    };
+    assert_eq!(history(5), history(5));
+    assert_ne!(history(5), history(6), "container ids differ");
 }

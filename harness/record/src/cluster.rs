@@ -192,6 +192,8 @@ pub struct Call {
 pub struct EndState {
     /// Of each process that follows the API, by a name such as `s1/kube-controller-manager` or `n3/kubelet`.
     pub caches: BTreeMap<String, Cached>,
+    /// Requests that the API servers which run had answered, by verb, resource and code.
+    pub requests: BTreeMap<String, u64>,
     /// Of each node, by its number: address of a Service, `ip:port`, and the addresses behind it, in order.
     pub proxies: BTreeMap<u32, BTreeMap<String, Vec<String>>>,
     /// The most keys that were seen to wait in each queue, by process and queue, and the longest that one had been due, in

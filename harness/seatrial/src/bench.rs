@@ -41,21 +41,24 @@ struct Measured {
     quiet_simulated_per_cpu_s: f64,
     /// CPU time of this trial over that of the quiet one.
     times_quiet: f64,
+    /// What was asked of the API most, and how often per simulated second.
+    asked_most: Vec<(String, f64)>,
     /// Shares of CPU time by what it was spent on, the largest first; they add up to 1.
     shares: Vec<(String, f64)>,
 }
 
 /// What one trial took.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Once {
     cpu_ns: u64,
     simulated_ns: u64,
     operations: u64,
     requests: u64,
+    asked: BTreeMap<String, u64>,
 }
 
 impl Once {
-    fn ratio(self) -> f64 {
+    fn ratio(&self) -> f64 {
         self.simulated_ns as f64 / self.cpu_ns.max(1) as f64
     }
 }
@@ -130,8 +133,8 @@ fn measure(config: &Config, seeds: u64) -> Measured {
     let by_ratio = |a: &Once, b: &Once| a.ratio().total_cmp(&b.ratio());
     trials.sort_by(by_ratio);
     quiets.sort_by(by_ratio);
-    let (median, quiet) = (trials[trials.len() / 2], quiets[quiets.len() / 2]);
-    let per_simulated_second = |it: Once| it.cpu_ns as f64 / seconds(it.simulated_ns);
+    let (median, quiet) = (&trials[trials.len() / 2], &quiets[quiets.len() / 2]);
+    let per_simulated_second = |it: &Once| it.cpu_ns as f64 / seconds(it.simulated_ns);
     let operations_per_simulated_s = median.operations as f64 / seconds(median.simulated_ns);
     let beyond_quiet_ns = per_simulated_second(median) - per_simulated_second(quiet);
     Measured {
@@ -144,6 +147,7 @@ fn measure(config: &Config, seeds: u64) -> Measured {
         operations_per_simulated_s,
         requests_per_cpu_s: median.requests as f64 * 1e9 / median.cpu_ns.max(1) as f64,
         requests_per_simulated_s: median.requests as f64 / seconds(median.simulated_ns),
+        asked_most: asked_most(median),
         us_per_operation: beyond_quiet_ns / operations_per_simulated_s.max(f64::MIN_POSITIVE) / 1e3,
         quiet_simulated_per_cpu_s: quiet.ratio(),
         times_quiet: quiet.ratio() / median.ratio(),
@@ -157,8 +161,21 @@ fn once(config: &Config, seed: u64) -> Once {
     let cpu_ns = machine::cpu_ns() - begun_ns;
     let record = &judged.record;
     let requests = record.cluster.requests.iter().sum();
-    Once { cpu_ns, simulated_ns: record.ended_ns, operations: record.operations.len() as u64, requests }
+    let asked = record.cluster.end.requests.clone();
+    Once { cpu_ns, simulated_ns: record.ended_ns, operations: record.operations.len() as u64, requests, asked }
 }
+
+/// What API servers were asked most, the most frequent first.
+fn asked_most(once: &Once) -> Vec<(String, f64)> {
+    let rate = |count: u64| count as f64 / seconds(once.simulated_ns);
+    let mut asked: Vec<(String, f64)> = once.asked.iter().map(|(what, count)| (what.clone(), rate(*count))).collect();
+    asked.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    asked.truncate(SHOWN_REQUESTS);
+    asked
+}
+
+/// So many kinds of request explain most of what API servers do.
+const SHOWN_REQUESTS: usize = 20;
 
 /// Where time goes, over all seeds: by name of task, the checkers, and what is neither.
 fn shares(config: &Config, seeds: u64) -> Vec<(String, f64)> {
@@ -207,6 +224,7 @@ fn shown(it: &Measured) -> String {
             "  {:.0} API requests per CPU second, {:.1} per simulated second",
             it.requests_per_cpu_s, it.requests_per_simulated_s
         ));
+        lines.extend(it.asked_most.iter().map(|(what, rate)| format!("    {rate:6.2} per s  {what}")));
     }
     let percent = |name: &str, share: f64| format!("  {:5.1} %  {name}", share * 100.0);
     let (shown, small): (Vec<_>, Vec<_>) = it.shares.iter().partition(|(_, share)| *share >= SHOWN_SHARE);

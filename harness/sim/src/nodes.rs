@@ -222,6 +222,9 @@ impl Stage {
         }
         for (number, running) in self.running.iter().enumerate() {
             let Some(server) = lock(running).clone() else { continue };
+            for ((verb, resource, code), count) in server.requests() {
+                *end.requests.entry(format!("{verb} {resource} {code}")).or_default() += count;
+            }
             for (component, view) in server.components() {
                 let name = format!("s{}/{component}", number + 1);
                 end.caches.insert(name, cached(&view.caches));

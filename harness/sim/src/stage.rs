@@ -27,12 +27,22 @@ use workloads::{Finished, Happening, Recorder};
 /// disk broken should not spend a trial restarting.
 const RESTART_NS: Ns = 1_000_000_000;
 
-/// Snapshots come this often in a trial, so that a member which was away for ten seconds needs one.
-const SNAPSHOT_ENTRIES: u64 = 150;
-/// And so many entries before one remain for members which were away for less.
-const CATCH_UP_ENTRIES: u64 = 50;
-/// The log's files are so small in a trial that several are begun and recycled in it, and that a full disk is noticed.
-const SEGMENT_BYTES: u32 = 64 * 1024;
+/// How a store is set up for a trial.
+struct StoreSetting {
+    /// Snapshots come this often.
+    snapshot_entries: u64,
+    /// And so many entries before one remain for members which were away for less.
+    catch_up_entries: u64,
+    /// Of the log's files: such that several are begun and recycled in a trial, and that a full disk is noticed.
+    segment_bytes: u32,
+}
+
+/// A member which was away for ten seconds needs a snapshot.
+const STORE: StoreSetting = StoreSetting { snapshot_entries: 150, catch_up_entries: 50, segment_bytes: 64 * 1024 };
+
+/// The same with an orchestrator's objects and as many writes as it makes: a snapshot holds megabytes.
+const CLUSTER_STORE: StoreSetting =
+    StoreSetting { snapshot_entries: 1_500, catch_up_entries: 500, segment_bytes: 2 * 1024 * 1024 };
 
 const CLIENT_PORT: u16 = 2379;
 const PEER_PORT: u16 = 2380;
@@ -399,14 +409,15 @@ pub(crate) fn panic_record(panicked: &Panicked) -> record::Panic {
 }
 
 fn member_config(config: &Config, member: u32) -> MemberConfig {
+    let setting = if config.cluster.is_some() { CLUSTER_STORE } else { STORE };
     let id = |member: u32| u64::from(member) + 1;
     let members = (0..config.members).map(|member| {
         (id(member), MemberAddress { peer: address(member, PEER_PORT), client: address(member, CLIENT_PORT) })
     });
     MemberConfig {
-        snapshot_entries: SNAPSHOT_ENTRIES,
-        catch_up_entries: CATCH_UP_ENTRIES,
-        segment_bytes: SEGMENT_BYTES,
+        snapshot_entries: setting.snapshot_entries,
+        catch_up_entries: setting.catch_up_entries,
+        segment_bytes: setting.segment_bytes,
         ..MemberConfig::new(&format!("s{}", member + 1), id(member), members.collect(), "/data")
     }
 }

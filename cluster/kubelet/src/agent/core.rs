@@ -1,16 +1,14 @@
-//! The loop: takes in what happens, asks [`pod_actions`] about each pod that it concerns, and has done what that says.
+//! The loop: takes in what happens, and marks the pods that it concerns for a decision (`attend`).
 
-use super::effects::{self, Outcome, Tools};
-use super::view::{Inner, Shared};
+use super::effects::{self, Tools};
+use super::entry::Entry;
+use super::view::Shared;
 use super::writer::{Writer, revision};
 use super::{AgentConfig, Message};
 use crate::addresses::PodCidr;
 use crate::admission::{self, NodeFacts};
-use crate::pod::{
-    Decision, Facts, Failure, FailureKind, Hook, Record, Step, Verdict, View, Wanted, pod_actions, same, shown,
-};
-use crate::probe::{self, Kind, Report, Subject};
-use crate::runtime::{ContainerState, Listing};
+use crate::pod::{Hook, Record, Verdict};
+use crate::runtime::Listing;
 use api::core::v1::{Node, Pod, PodSpec, PodStatus};
 use api::{ObjectExt, ObjectMeta};
 use client::plan::reference;
@@ -27,62 +25,29 @@ use tokio::sync::{Notify, mpsc};
 /// After the records could not be written, so long until the next try.
 const DISK_RETRY: Duration = Duration::from_secs(5);
 
-/// What the agent holds of a pod.
-pub(super) struct Entry {
-    /// As the API has it, or had it last.
-    pub(super) pod: Arc<Pod>,
-    /// It is gone from the API.
-    pub(super) gone: bool,
-    pub(super) listing: Listing,
-    pub(super) facts: Facts,
-    /// What was decided last.
-    pub(super) status: PodStatus,
-    /// Nothing is left of it.
-    pub(super) ended: bool,
-    /// The step under way, and how to hurry it.
-    step: Option<(Step, Arc<Notify>, AbortOnDrop<()>)>,
-    /// By container and kind; of the container with this id.
-    probes: BTreeMap<(String, Kind), (String, AbortOnDrop<()>)>,
-    /// The deletion was handed to the writer.
-    confirmed: bool,
-    wake: Option<Duration>,
-    /// The status as it is was handed to the writer since the API showed another.
-    told: bool,
-    /// Containers that ran before this agent, by id.
-    restored: BTreeSet<String>,
-}
-
-impl Entry {
-    /// Whether it counts against what the node has.
-    pub(super) fn holds_resources(&self, verdict: Option<&Verdict>) -> bool {
-        let rejected = matches!(verdict, Some(Verdict::Rejected { .. }));
-        !rejected && !self.ended && !matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed"))
-    }
-}
-
 /// The loop's state.
 pub(super) struct Core {
-    config: AgentConfig,
-    tools: Arc<Tools>,
-    shared: Arc<Shared>,
-    writer: Arc<Writer>,
-    sender: mpsc::Sender<Message>,
-    clock: Clock,
-    node: NodeFacts,
-    cidr: Option<PodCidr>,
-    last_ip: Option<IpAddr>,
-    runtime_name: String,
-    dirty: BTreeSet<String>,
-    timers: BTreeSet<(Duration, String)>,
-    statuses: u64,
-    saving: bool,
+    pub(super) config: AgentConfig,
+    pub(super) tools: Arc<Tools>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) writer: Arc<Writer>,
+    pub(super) sender: mpsc::Sender<Message>,
+    pub(super) clock: Clock,
+    pub(super) node: NodeFacts,
+    pub(super) cidr: Option<PodCidr>,
+    pub(super) last_ip: Option<IpAddr>,
+    pub(super) runtime_name: String,
+    pub(super) dirty: BTreeSet<String>,
+    pub(super) timers: BTreeSet<(Duration, String)>,
+    pub(super) statuses: u64,
+    pub(super) saving: bool,
     /// Something changed since the save under way began.
-    save_wanted: bool,
-    save_again_at: Option<Duration>,
+    pub(super) save_wanted: bool,
+    pub(super) save_again_at: Option<Duration>,
     /// What the runtime complained of last.
-    trouble: Option<String>,
+    pub(super) trouble: Option<String>,
     /// Stops, hooks and saves under way.
-    tasks: Vec<AbortOnDrop<()>>,
+    pub(super) tasks: Vec<AbortOnDrop<()>>,
 }
 
 impl Core {
@@ -169,7 +134,7 @@ impl Core {
         drop(self.tools.records.save().await);
     }
 
-    fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         self.clock.now()
     }
 
@@ -228,7 +193,8 @@ impl Core {
                 self.take_node(&node);
             }
             let (before, after) = (change.old::<Pod>(), change.new::<Pod>());
-            if let Some(before) = before.filter(|before| after.as_ref().is_none_or(|after| after.uid() != before.uid())) {
+            if let Some(before) = before.filter(|before| after.as_ref().is_none_or(|after| after.uid() != before.uid()))
+            {
                 self.go(before.uid());
             }
             new.extend(after);
@@ -417,7 +383,7 @@ impl Core {
         });
     }
 
-    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.retain(|task| !task.is_finished());
         self.tasks.push(rt::task::spawn(name, task).abort_on_drop());
     }
@@ -427,322 +393,6 @@ impl Core {
         for uid in std::mem::take(&mut self.dirty) {
             self.attend(&mut shared.lock(), &uid);
         }
-    }
-
-    /// Decides about one pod and has it done.
-    fn attend(&mut self, inner: &mut Inner, uid: &str) {
-        let Some(record) = self.tools.records.get(uid) else { return };
-        let record = self.with_address(inner, record);
-        let Some(entry) = inner.pods.get_mut(uid) else { return };
-        let now = self.now();
-        entry.facts.notice(&entry.listing, now);
-        let deleted = entry.gone || entry.pod.is_terminating();
-        let decision = pod_actions(&View {
-            pod: &entry.pod,
-            wanted: if deleted { Wanted::End } else { Wanted::Run },
-            record: &record,
-            listing: &entry.listing,
-            facts: &entry.facts,
-            node_ip: self.config.ip,
-            runtime: &self.runtime_name,
-            previous: &entry.status,
-            now,
-        });
-        for note in &decision.notes {
-            self.tools.recorder.record(note);
-        }
-        let changed = record != decision.record;
-        self.tools.records.put(decision.record.clone());
-        entry.facts.ending = decision.ending;
-        entry.ended = decision.ended;
-        self.stop(entry, &decision, now);
-        self.wake(uid, entry, decision.wake);
-        self.tell(uid, entry, &decision);
-        self.probe(entry, &decision, &record);
-        if let Some(step) = decision.step
-            && entry.step.is_none()
-        {
-            self.begin_step(entry, step, decision.record);
-        } else if changed {
-            self.save();
-        }
-        if entry.gone && entry.ended {
-            inner.pods.remove(uid);
-            self.timers.retain(|(_, other)| other != uid);
-            self.tools.records.remove(uid);
-            self.save();
-        }
-    }
-
-    /// The pod's record with an address, if it needs one and there is one.
-    fn with_address(&mut self, inner: &Inner, mut record: Record) -> Record {
-        let Some(entry) = inner.pods.get(&record.uid) else { return record };
-        let over = record.verdict.is_some() || entry.gone || entry.pod.is_terminating();
-        if record.ip.is_some() || over {
-            return record;
-        }
-        let host_network = entry.pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
-        record.ip = if host_network { Some(self.config.ip) } else { self.free_address(inner) };
-        self.tools.records.put(record.clone());
-        record
-    }
-
-    /// An address that no pod has of which anything is left here.
-    fn free_address(&mut self, inner: &Inner) -> Option<IpAddr> {
-        let mut taken = self.tools.records.addresses();
-        taken.retain(|uid, _| inner.pods.get(uid).is_none_or(|entry| !entry.ended));
-        let taken = taken.into_values().collect();
-        let address = self.cidr?.allocate(&taken, self.last_ip)?;
-        self.last_ip = Some(address);
-        Some(address)
-    }
-
-    fn stop(&mut self, entry: &mut Entry, decision: &Decision, now: Now) {
-        if decision.ending.is_some()
-            && let Some((_, cancel, _)) = &entry.step
-        {
-            cancel.notify_one();
-        }
-        let ip = decision.record.ip.unwrap_or(self.config.ip);
-        for stop in &decision.stops {
-            entry.facts.stopping.insert(stop.id.clone(), now.monotonic + stop.grace);
-            let (tools, pod, stop, sender) =
-                (self.tools.clone(), entry.pod.clone(), stop.clone(), self.sender.clone());
-            self.spawn("kubelet-stop", async move {
-                drop(sender.send(effects::stop(&tools, &pod, &stop, ip).await).await);
-            });
-        }
-    }
-
-    fn begin_step(&self, entry: &mut Entry, step: Step, record: Record) {
-        entry.facts.busy = Some(match &step {
-            Step::Start { container, .. } => container.clone(),
-            Step::CreateSandbox { .. } | Step::RemoveContainer { .. } | Step::RemoveSandbox { .. } => String::new(),
-        });
-        let cancel = Arc::new(Notify::new());
-        let (tools, pod, sender) = (self.tools.clone(), entry.pod.clone(), self.sender.clone());
-        let (doing, hurry) = (step.clone(), cancel.clone());
-        let task = rt::task::spawn("kubelet-step", async move {
-            let outcome = effects::step(&tools, &pod, &record, &doing, &hurry).await;
-            drop(sender.send(Message::Stepped { uid: record.uid, outcome }).await);
-        });
-        entry.step = Some((step, cancel, task.abort_on_drop()));
-    }
-
-    fn wake(&mut self, uid: &str, entry: &mut Entry, at: Option<Duration>) {
-        if entry.wake == at {
-            return;
-        }
-        if let Some(before) = entry.wake.take() {
-            self.timers.remove(&(before, uid.to_owned()));
-        }
-        if let Some(at) = at {
-            self.timers.insert((at, uid.to_owned()));
-        }
-        entry.wake = at;
-    }
-
-    /// Has the status written, if anybody needs it.
-    fn tell(&mut self, uid: &str, entry: &mut Entry, decision: &Decision) {
-        let changed = entry.status != decision.status;
-        entry.status.clone_from(&decision.status);
-        if entry.gone {
-            return;
-        }
-        let known = entry.pod.status.as_ref().is_some_and(|theirs| same(&decision.status, theirs));
-        let delete = decision.ended && entry.pod.is_terminating();
-        // The writer compares with the API: what waits there is always to be replaced by what is newer.
-        if changed || (delete && !entry.confirmed) || (!known && !entry.told) {
-            entry.told = true;
-            entry.confirmed |= delete;
-            self.statuses += 1;
-            self.writer.put(self.statuses, &entry.pod, decision.status.clone(), delete);
-            tracing::debug!(uid, phase = decision.status.phase.as_deref(), "status of a pod");
-        }
-    }
-
-    /// Has the probes run that are due, and no others.
-    fn probe(&self, entry: &mut Entry, decision: &Decision, record: &Record) {
-        let mut wanted: BTreeMap<(String, Kind), (String, Duration)> = BTreeMap::new();
-        for named in crate::pod::containers(&entry.pod) {
-            let Some(current) = entry.listing.containers.iter().rev().find(|it| {
-                it.name == named.name() && it.attempt + 1 == record.container(named.name()).starts
-            }) else {
-                continue;
-            };
-            let ContainerState::Running { started_at } = current.state else { continue };
-            let age = Duration::try_from(self.now().wall.duration_since(started_at)).unwrap_or_default();
-            let found = entry.facts.probes_of(named.name(), &current.id);
-            let started = named.container.startup_probe.is_none() || found.startup == Some(true);
-            for kind in Kind::ALL {
-                let due = match kind {
-                    Kind::Startup => !started && found.startup.is_none() && decision.ending.is_none(),
-                    Kind::Liveness => started && found.liveness != Some(false) && decision.ending.is_none(),
-                    Kind::Readiness => started,
-                };
-                if due && kind.of(named.container).is_some() && !entry.facts.hooks.contains_key(&current.id) {
-                    wanted.insert((named.name().to_owned(), kind), (current.id.clone(), age));
-                }
-            }
-        }
-        entry.probes.retain(|key, (id, _)| wanted.get(key).is_some_and(|(wanted, _)| wanted == id));
-        for ((container, kind), (id, age)) in wanted {
-            if entry.probes.contains_key(&(container.clone(), kind)) {
-                continue;
-            }
-            let found = entry.facts.probes_of(&container, &id);
-            let subject = Subject {
-                pod: entry.pod.clone(),
-                container: container.clone(),
-                ip: record.ip.unwrap_or(self.config.ip),
-                age,
-                verdict: match kind {
-                    Kind::Startup => found.startup,
-                    Kind::Liveness => found.liveness,
-                    Kind::Readiness => found.readiness,
-                },
-                before: entry.restored.contains(&id),
-                id: id.clone(),
-            };
-            let random = rt::random::stream("kubelet-probe");
-            let task = probe::watch(subject, kind, self.tools.runtime.clone(), self.sender.clone(), random);
-            if let Some(task) = task {
-                entry.probes.insert((container, kind), (id, task));
-            }
-        }
-    }
-
-    /// Has the records written, without waiting for it.
-    fn save(&mut self) {
-        self.save_wanted = std::mem::replace(&mut self.saving, true);
-        if self.save_wanted {
-            return;
-        }
-        let (tools, sender) = (self.tools.clone(), self.sender.clone());
-        self.spawn("kubelet-save", async move {
-            // Whether it worked shows in the records.
-            drop(tools.records.save().await);
-            drop(sender.send(Message::Saved).await);
-        });
-    }
-}
-
-impl Tools {
-    /// A step is done. Returns the container whose postStart hook is to be run, by name and id.
-    fn stepped(&self, entry: &mut Entry, uid: &str, outcome: Outcome, now: Now) -> Option<(String, String)> {
-        let (step, ..) = entry.step.take()?;
-        entry.facts.busy = None;
-        if let Some(listing) = outcome.listing {
-            entry.listing = listing;
-        }
-        let name = match step {
-            Step::Start { container, .. } => container,
-            Step::CreateSandbox { .. } | Step::RemoveContainer { .. } | Step::RemoveSandbox { .. } => String::new(),
-        };
-        match outcome.failure {
-            Some((kind, message)) => {
-                self.records.change(uid, |record| {
-                    if let Some(container) = record.containers.get_mut(&name) {
-                        container.undo_start();
-                    }
-                });
-                entry.facts.fail(&name, kind, message, now);
-            }
-            None => drop(entry.facts.failures.remove(&name)),
-        }
-        let (id, hook) = outcome.started?;
-        hook.then(|| {
-            entry.facts.hooks.insert(id.clone(), Hook::Running);
-            (name, id)
-        })
-    }
-
-    fn take_report(&self, node: &str, entry: &mut Entry, report: &Report) {
-        if let Some(failure) = &report.failure {
-            let message = format!("{} probe failed: {failure}", report.kind.title());
-            self.recorder.record(&effects::note(&entry.pod, &report.container, true, "Unhealthy", message));
-        }
-        let Some(verdict) = report.verdict else { return };
-        mark::probed(node, &report.pod_uid, &report.container, &report.id, report.kind.name(), verdict);
-        let mut results = entry.facts.probes_of(&report.container, &report.id);
-        let result = match report.kind {
-            Kind::Startup => &mut results.startup,
-            Kind::Liveness => &mut results.liveness,
-            Kind::Readiness => &mut results.readiness,
-        };
-        *result = Some(verdict);
-        entry.facts.probes.insert(report.container.clone(), results);
-    }
-}
-
-impl Facts {
-    fn fail(&mut self, name: &str, kind: FailureKind, message: String, now: Now) {
-        let count = self.failures.get(name).filter(|before| before.kind == kind).map_or(0, |before| before.count);
-        let failure = Failure { kind, message, count: count + 1, at: now.monotonic };
-        self.failures.insert(name.to_owned(), failure);
-    }
-}
-
-impl Entry {
-    fn new(pod: Arc<Pod>, listing: Listing, now: Now) -> Entry {
-        let mut facts = Facts::default();
-        facts.notice(&listing, now);
-        let status = pod.status.clone().unwrap_or_default();
-        facts.acknowledged = status.start_time.is_some();
-        Entry {
-            pod,
-            gone: false,
-            listing,
-            facts,
-            status,
-            ended: false,
-            step: None,
-            probes: BTreeMap::new(),
-            confirmed: false,
-            wake: None,
-            told: false,
-            restored: BTreeSet::new(),
-        }
-    }
-
-    /// The step under way, for a view.
-    pub(super) fn step_name(&self) -> Option<String> {
-        self.step.as_ref().map(|(step, ..)| format!("{step:?}"))
-    }
-
-    /// Takes up what the API shows of containers that ran before this agent: who was ready stays so until a probe says
-    /// otherwise.
-    fn restore(&mut self, first: bool) {
-        for container in &self.listing.containers {
-            let running = matches!(container.state, ContainerState::Running { .. });
-            if !running || !first {
-                continue;
-            }
-            self.restored.insert(container.id.clone());
-            let Some((ready, started)) = shown(&self.pod, &container.name, &container.id) else { continue };
-            let mut results = self.facts.probes_of(&container.name, &container.id);
-            results.readiness = Some(ready);
-            results.startup = started.then_some(true);
-            self.facts.probes.insert(container.name.clone(), results);
-        }
-    }
-
-    /// Takes a newer version in. Says whether it matters for decisions.
-    fn update(&mut self, pod: Arc<Pod>) -> bool {
-        let before = &self.pod;
-        let gates = pod.spec.as_ref().is_some_and(|spec| spec.readiness_gates.is_some());
-        let theirs = pod.status.clone().unwrap_or_default();
-        let matters = pod.generation() != before.generation()
-            || pod.metadata.deletion_timestamp != before.metadata.deletion_timestamp
-            || pod.metadata.deletion_grace_period_seconds != before.metadata.deletion_grace_period_seconds
-            || gates
-            || (theirs.start_time.is_some() && !self.facts.acknowledged)
-            || !same(&self.status, &theirs);
-        self.facts.acknowledged |= theirs.start_time.is_some();
-        // A status that somebody else changed is to be written again.
-        self.told &= same(&self.status, &theirs);
-        self.pod = pod;
-        matters
     }
 }
 

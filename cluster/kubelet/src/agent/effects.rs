@@ -1,13 +1,13 @@
 //! Does what was decided: steps, stops, hooks. What comes of it goes back to the agent's loop as a [`Message`].
 
+use super::Message;
 use super::env::{self, Addresses};
 use super::records::Records;
-use super::Message;
 use crate::pod::{FailureKind, Kind, Record, Step, Stop, containers};
 use crate::probe::{Look, perform};
 use crate::runtime::{ContainerConfig, ContainerRuntime, Listing, RuntimeError, SandboxConfig};
-use api::core::v1::{Container, Pod};
 use api::ObjectExt;
+use api::core::v1::{Container, Pod};
 use client::plan::reference;
 use client::{Client, Note, Recorder};
 use rt::time::{Instant, timeout};
@@ -99,14 +99,7 @@ async fn create_sandbox(tools: &Tools, pod: &Pod, record: &Record, attempt: u32)
     }
 }
 
-async fn start(
-    tools: &Tools,
-    pod: &Arc<Pod>,
-    record: &Record,
-    name: &str,
-    attempt: u32,
-    cancel: &Notify,
-) -> Outcome {
+async fn start(tools: &Tools, pod: &Arc<Pod>, record: &Record, name: &str, attempt: u32, cancel: &Notify) -> Outcome {
     let Some(container) = containers(pod).into_iter().find(|it| it.name() == name).map(|it| it.container) else {
         return Outcome::failed(FailureKind::Config, &"no such container");
     };
@@ -152,7 +145,8 @@ async fn prepare(
     let image = container.image.as_deref().unwrap_or_default();
     match tools.runtime.pull_image(image).await {
         Ok(pulled) if pulled.present => {
-            let message = format!("Container image \"{image}\" already present on machine and can be accessed by the pod");
+            let message =
+                format!("Container image \"{image}\" already present on machine and can be accessed by the pod");
             say(false, "Pulled", message);
         }
         Ok(pulled) => {

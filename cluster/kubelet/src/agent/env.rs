@@ -1,7 +1,7 @@
 //! The environment of a container: values, the downward API, ConfigMaps and Secrets.
 
-use api::core::v1::{ConfigMap, Container, EnvVar, EnvVarSource, Pod, Secret};
 use api::ObjectExt;
+use api::core::v1::{ConfigMap, Container, EnvVar, EnvVarSource, Pod, Secret};
 use client::Client;
 use std::collections::BTreeMap;
 
@@ -20,7 +20,8 @@ pub(super) async fn resolve(
         let prefix = source.prefix.as_deref().unwrap_or_default();
         let mut put = |key: &str, value: String| env.insert(format!("{prefix}{key}"), value);
         if let Some(reference) = &source.config_map_ref {
-            for (key, value) in config_map(client, pod, &reference.name, reference.optional).await?.unwrap_or_default() {
+            for (key, value) in config_map(client, pod, &reference.name, reference.optional).await?.unwrap_or_default()
+            {
                 put(&key, value);
             }
         } else if let Some(reference) = &source.secret_ref {

@@ -12,8 +12,10 @@
 //!
 //! **Invariant:** before the pods bound here were listed once, nothing is killed (`Core::run` awaits the list first).
 
+mod attend;
 mod core;
 mod effects;
+mod entry;
 mod env;
 mod node;
 mod records;
@@ -28,8 +30,8 @@ use crate::runtime::ContainerRuntime;
 use api::core::v1::Taint;
 use client::{Client, Recorder};
 use effects::Outcome;
-use records::Records;
 use mark::sometimes;
+use records::Records;
 use rt::task::AbortOnDrop;
 use std::collections::BTreeMap;
 use std::io;

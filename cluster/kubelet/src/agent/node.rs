@@ -7,7 +7,7 @@ use super::AgentConfig;
 use super::view::Shared;
 use api::coordination::v1::{Lease, LeaseSpec};
 use api::core::v1::{
-    Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus, NodeSystemInfo, DaemonEndpoint,
+    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus, NodeSystemInfo,
 };
 use api::meta::v1::{MicroTime, OwnerReference};
 use api::object::seconds;
@@ -63,11 +63,7 @@ pub(super) fn labels(config: &AgentConfig) -> BTreeMap<String, String> {
 /// The Node as it is registered.
 pub(super) fn node(config: &AgentConfig) -> Node {
     Node {
-        metadata: ObjectMeta {
-            name: Some(config.node.clone()),
-            labels: Some(labels(config)),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { name: Some(config.node.clone()), labels: Some(labels(config)), ..ObjectMeta::default() },
         spec: Some(NodeSpec {
             taints: (!config.taints.is_empty()).then(|| config.taints.clone()),
             ..NodeSpec::default()

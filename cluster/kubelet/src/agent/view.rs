@@ -1,6 +1,6 @@
 //! What an agent knows and does, as plain data, for reports and for judging trials.
 
-use super::core::Entry;
+use super::entry::Entry;
 use super::records::Records;
 use super::writer::Writer;
 use crate::pod::Verdict;

@@ -8,8 +8,8 @@
 //! One status per pod waits at most, always the newest; one task writes them one by one, so an older one never comes after
 //! a newer. What others write beside it is kept, and a terminal phase that others wrote too.
 
-use super::records::Records;
 use super::Message;
+use super::records::Records;
 use crate::pod::{merged, same};
 use api::core::v1::{Pod, PodStatus};
 use api::{Object, ObjectExt};
@@ -226,8 +226,7 @@ fn guarded(mut ours: PodStatus, theirs: &PodStatus) -> PodStatus {
 
 /// Says that a pod that was to be deleted is dead.
 async fn confirm(client: &Client, pod: Arc<Pod>) -> Outcome {
-    let options =
-        DeleteOptions { uid: Some(pod.uid().to_owned()), grace_s: Some(0), ..DeleteOptions::default() };
+    let options = DeleteOptions { uid: Some(pod.uid().to_owned()), grace_s: Some(0), ..DeleteOptions::default() };
     match client.delete::<Pod>(pod.namespace(), pod.name(), &options).await {
         Ok(()) => Outcome::Gone,
         // Gone already, or another pod has its name.

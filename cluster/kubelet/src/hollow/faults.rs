@@ -137,9 +137,16 @@ impl HollowFaults {
         self.lock().pulls.remove(beginning);
     }
 
-    /// What really runs on the node's containers now, in order.
+    /// What runs on the node, in order. While its process is down, what ran then.
     pub fn running(&self) -> Vec<(Target, Running)> {
         self.lock().running.iter().map(|(target, running)| (target.clone(), running.clone())).collect()
+    }
+
+    /// A new process begins: nothing runs in it yet.
+    pub(super) fn begin_anew(&self) {
+        let mut inner = self.lock();
+        inner.running.clear();
+        inner.shots.clear();
     }
 
     pub(super) fn refuses_pull(&self, image: &str) -> bool {

@@ -1,10 +1,10 @@
 //! The life of a hollow container: its task, and how it is told to end.
 
+use super::Shared;
 use super::faults::{Running, Shot, Target};
 use super::programs::{End, Program};
 use super::server::{Face, Server};
 use super::state::Phase;
-use super::Shared;
 use crate::runtime::{ContainerConfig, Exit};
 use crate::wall;
 use api::{SignedDuration, Timestamp};
@@ -227,14 +227,9 @@ async fn run(config: &ContainerConfig, control: &Control, face: &Arc<Face>) -> E
             }
         } else if waits_to_listen && due(listens_at) {
             waits_to_listen = false;
-            for port in &config.ports {
-                match TcpListener::bind(&SocketAddr::new(config.ip, *port).to_string()).await {
-                    Ok(listener) => servers.push(Server::start(listener, face.clone())),
-                    Err(error) => {
-                        sometimes!("port of a hollow container is not to be had");
-                        return Ending { message: format!("listen on {}:{port}: {error}", config.ip), ..Ending::of(1) };
-                    }
-                }
+            match listen(config, face).await {
+                Ok(listening) => servers = listening,
+                Err(ending) => return ending,
             }
             continue;
         }
@@ -256,4 +251,19 @@ async fn run(config: &ContainerConfig, control: &Control, face: &Arc<Face>) -> E
             }
         }
     }
+}
+
+/// Listens on all declared ports.
+async fn listen(config: &ContainerConfig, face: &Arc<Face>) -> Result<Vec<Server>, Ending> {
+    let mut servers = Vec::new();
+    for port in &config.ports {
+        match TcpListener::bind(&SocketAddr::new(config.ip, *port).to_string()).await {
+            Ok(listener) => servers.push(Server::start(listener, face.clone())),
+            Err(error) => {
+                sometimes!("port of a hollow container is not to be had");
+                return Err(Ending { message: format!("listen on {}:{port}: {error}", config.ip), ..Ending::of(1) });
+            }
+        }
+    }
+    Ok(servers)
 }

@@ -153,6 +153,7 @@ impl Hollow {
             inner: Mutex::new(inner),
             changed: Notify::new(),
         };
+        shared.faults.begin_anew();
         let hollow = Hollow(Arc::new(shared));
         hollow.0.durable().await.map_err(|error| io::Error::other(error.to_string()))?;
         hollow.take_up();

@@ -105,5 +105,9 @@ fn shown(id: &str, container: &ContainerRecord) -> Container {
 
 /// What a hollow image is called as content: made of its name, for it has none.
 pub(super) fn image_id(image: &str) -> String {
-    format!("{}@crc32c:{:08x}", image.rsplit_once(':').map_or(image, |(name, _)| name), crc32c::crc32c(image.as_bytes()))
+    format!(
+        "{}@crc32c:{:08x}",
+        image.rsplit_once(':').map_or(image, |(name, _)| name),
+        crc32c::crc32c(image.as_bytes())
+    )
 }

@@ -16,9 +16,11 @@
 //! changes (`random_lives_keep_the_promises` in tests).
 
 mod actions;
+mod life;
 mod record;
 mod spec;
 mod status;
+mod steps;
 #[cfg(test)]
 mod tests;
 

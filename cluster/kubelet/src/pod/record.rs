@@ -212,7 +212,8 @@ impl Record {
         for container in &listing.containers {
             let known = record.containers.entry(container.name.clone()).or_default();
             if container.attempt >= known.starts {
-                *known = ContainerRecord { starts: container.attempt + 1, last: known.last.clone(), ..Default::default() };
+                *known =
+                    ContainerRecord { starts: container.attempt + 1, last: known.last.clone(), ..Default::default() };
             }
         }
         let terminal = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));

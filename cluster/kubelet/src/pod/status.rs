@@ -2,14 +2,15 @@
 //!
 //! Times of transitions are kept from the previous status, so that equal facts give an equal status.
 
-use super::actions::{Life, State};
+use super::actions::Wanted;
+use super::life::{Life, State};
 use super::record::{ContainerRecord, FailureKind, Hook, UNKNOWN_CODE, UNKNOWN_REASON, Verdict, unknown_exit};
 use super::spec::{self, Kind, Named};
 use crate::resources;
 use crate::runtime::Exit;
 use api::core::v1::{
-    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP, Pod,
-    PodCondition, PodIP, PodStatus,
+    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP,
+    Pod, PodCondition, PodIP, PodStatus,
 };
 use api::object::seconds;
 use api::{Time, Timestamp};
@@ -188,7 +189,7 @@ fn ended_or_backoff(
 ) -> ContainerState {
     let scheme = life.view.runtime;
     let again = spec::restarts(life.view.pod, named, exit.code) && !spec::at_most_once(life.view.pod, named);
-    let is_over = life.record.verdict.is_some() || life.view.wanted == super::actions::Wanted::End;
+    let is_over = life.record.verdict.is_some() || life.view.wanted == Wanted::End;
     let held = life.backoff_left(named.name(), exit) > Duration::ZERO;
     if !again || is_over || !held {
         return ended_state(record.id.as_ref(), exit, scheme);
@@ -260,8 +261,7 @@ fn is_ready(life: &Life<'_>, named: Named<'_>, id: &str) -> bool {
     if named.kind == Kind::Init || !life.is_started(named, id) || life.view.facts.hooks.get(id) == Some(&Hook::Failed) {
         return false;
     }
-    named.container.readiness_probe.is_none()
-        || life.view.facts.probes_of(named.name(), id).readiness == Some(true)
+    named.container.readiness_probe.is_none() || life.view.facts.probes_of(named.name(), id).readiness == Some(true)
 }
 
 /// Whether the status shows that a container's next start is being held back.
@@ -316,9 +316,8 @@ fn conditions(life: &Life<'_>, status: &PodStatus) -> Vec<PodCondition> {
 
 fn condition(life: &Life<'_>, said: Said) -> PodCondition {
     let status = if said.holds { "True" } else { "False" };
-    let find = |status: &PodStatus| {
-        status.conditions.iter().flatten().find(|condition| condition.type_ == said.kind).cloned()
-    };
+    let find =
+        |status: &PodStatus| status.conditions.iter().flatten().find(|condition| condition.type_ == said.kind).cloned();
     let before = find(life.view.previous).or_else(|| life.view.pod.status.as_ref().and_then(find));
     let since = before.filter(|before| before.status == status).and_then(|before| before.last_transition_time);
     PodCondition {

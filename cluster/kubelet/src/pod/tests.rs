@@ -204,7 +204,8 @@ impl Life {
 
     fn probe(&mut self, name: &str, set: impl Fn(&mut ProbeResults)) {
         let running = self.listing.containers.iter().filter(|it| it.name == name);
-        let Some(id) = running.filter(|it| matches!(it.state, ContainerState::Running { .. })).map(|it| it.id.clone()).last()
+        let Some(id) =
+            running.filter(|it| matches!(it.state, ContainerState::Running { .. })).map(|it| it.id.clone()).next_back()
         else {
             return;
         };
@@ -306,19 +307,26 @@ fn check(text: &str, script: &str, expect: Expect) {
 
 #[test]
 fn a_pod_starts_and_is_ready_when_its_probe_says_so() {
-    check("Always: a+r b", "go ready.a unready.a agent ready.a agent", expect![[r#"
+    check(
+        "Always: a+r b",
+        "go ready.a unready.a agent ready.a agent",
+        expect![[r#"
         go: sandbox 0, start a 0, start b 0 -> Running a=runs/0 b=runs+/0
         ready.a:  -> Running a=runs+/0 b=runs+/0 READY
         unready.a:  -> Running a=runs/0 b=runs+/0
         agent:  -> Running a=runs/0 b=runs+/0
         ready.a:  -> Running a=runs+/0 b=runs+/0 READY
         agent:  -> Running a=runs+/0 b=runs+/0 READY
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn initial_containers_run_one_after_the_other() {
-    check("Always: i.x i.y a", "go exit.x=0 exit.y=1 exit.y=1 wait.9 wait.1 exit.y=0", expect![[r#"
+    check(
+        "Always: i.x i.y a",
+        "go exit.x=0 exit.y=1 exit.y=1 wait.9 wait.1 exit.y=0",
+        expect![[r#"
         go: sandbox 0, start x 0 -> Pending x=runs/0 y=PodInitializing/0 a=PodInitializing/0
         exit.x=0: start y 0 -> Pending x=ended:0+/0 y=runs/0 a=PodInitializing/0
         exit.y=1: start y 1 -> Pending x=ended:0+/0 y=runs/1 a=PodInitializing/0
@@ -326,75 +334,115 @@ fn initial_containers_run_one_after_the_other() {
         wait.9:  -> Pending x=ended:0+/0 y=CrashLoopBackOff/1 a=PodInitializing/0
         wait.1: start y 2 -> Pending x=ended:0+/0 y=runs/2 a=PodInitializing/0
         exit.y=0: start a 0 -> Running x=ended:0+/0 y=ended:0+/2 a=runs+/0 READY
-    "#]]);
-    check("Never: i.x a", "go exit.x=1", expect![[r#"
+    "#]],
+    );
+    check(
+        "Never: i.x a",
+        "go exit.x=1",
+        expect![[r#"
         go: sandbox 0, start x 0 -> Pending x=runs/0 a=PodInitializing/0
         exit.x=1: no sandbox -> Failed x=ended:1/0 a=ended:137/0 over
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn sidecars_start_before_and_end_after() {
-    check("Always: s.x+s i.y a", "go up.x exit.y=0 exit.x=1 wait.10", expect![[r#"
+    check(
+        "Always: s.x+s i.y a",
+        "go up.x exit.y=0 exit.x=1 wait.10",
+        expect![[r#"
         go: sandbox 0, start x 0 -> Pending x=runs/0 y=PodInitializing/0 a=PodInitializing/0
         up.x: start y 0 -> Pending x=runs+/0 y=runs/0 a=PodInitializing/0
         exit.y=0: start a 0 -> Running x=runs+/0 y=ended:0+/0 a=runs+/0 READY
         exit.x=1: start x 1 -> Running x=runs/1 y=ended:0+/0 a=runs+/0
         wait.10:  -> Running x=runs/1 y=ended:0+/0 a=runs+/0
-    "#]]);
-    check("Never: s.x s.y a", "go exit.a=0 exit.y=143 exit.x=143", expect![[r#"
+    "#]],
+    );
+    check(
+        "Never: s.x s.y a",
+        "go exit.a=0 exit.y=143 exit.x=143",
+        expect![[r#"
         go: sandbox 0, start x 0, start y 0, start a 0 -> Running x=runs+/0 y=runs+/0 a=runs+/0 READY
         exit.a=0: stop y 30s -> Running x=runs+/0 y=runs+/0 a=ended:0/0
         exit.y=143: stop x 30s -> Running x=runs+/0 y=ended:143/0 a=ended:0/0
         exit.x=143: no sandbox -> Succeeded x=ended:143/0 y=ended:143/0 a=ended:0/0 over
-    "#]]);
-    check("Always: s.x s.y a b", "go delete exit.a=0 exit.b=0 exit.y=0 exit.x=0", expect![[r#"
+    "#]],
+    );
+    check(
+        "Always: s.x s.y a b",
+        "go delete exit.a=0 exit.b=0 exit.y=0 exit.x=0",
+        expect![[r#"
         go: sandbox 0, start x 0, start y 0, start a 0, start b 0 -> Running x=runs+/0 y=runs+/0 a=runs+/0 b=runs+/0 READY
         delete: stop a 30s, stop b 30s -> Running x=runs+/0 y=runs+/0 a=runs+/0 b=runs+/0 READY
         exit.a=0:  -> Running x=runs+/0 y=runs+/0 a=ended:0/0 b=runs+/0
         exit.b=0: stop y 30s -> Running x=runs+/0 y=runs+/0 a=ended:0/0 b=ended:0/0
         exit.y=0: stop x 30s -> Running x=runs+/0 y=ended:0/0 a=ended:0/0 b=ended:0/0
         exit.x=0: no sandbox -> Succeeded x=ended:0/0 y=ended:0/0 a=ended:0/0 b=ended:0/0 over
-    "#]]);
-    check("Always: s.x a", "go delete wait.29 wait.1 exit.a=137 exit.x=137", expect![[r#"
+    "#]],
+    );
+    check(
+        "Always: s.x a",
+        "go delete wait.29 wait.1 exit.a=137 exit.x=137",
+        expect![[r#"
         go: sandbox 0, start x 0, start a 0 -> Running x=runs+/0 a=runs+/0 READY
         delete: stop a 30s -> Running x=runs+/0 a=runs+/0 READY
         wait.29:  -> Running x=runs+/0 a=runs+/0 READY
         wait.1: stop x 2s -> Running x=runs+/0 a=runs+/0 READY
         exit.a=137:  -> Running x=runs+/0 a=ended:137/0
         exit.x=137: no sandbox -> Failed x=ended:137/0 a=ended:137/0 over
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn restart_policies() {
-    check("Never: a b", "go exit.a=0 exit.b=1", expect![[r#"
+    check(
+        "Never: a b",
+        "go exit.a=0 exit.b=1",
+        expect![[r#"
         go: sandbox 0, start a 0, start b 0 -> Running a=runs+/0 b=runs+/0 READY
         exit.a=0:  -> Running a=ended:0/0 b=runs+/0
         exit.b=1: no sandbox -> Failed a=ended:0/0 b=ended:1/0 over
-    "#]]);
-    check("Never: a b", "go exit.a=0 exit.b=0", expect![[r#"
+    "#]],
+    );
+    check(
+        "Never: a b",
+        "go exit.a=0 exit.b=0",
+        expect![[r#"
         go: sandbox 0, start a 0, start b 0 -> Running a=runs+/0 b=runs+/0 READY
         exit.a=0:  -> Running a=ended:0/0 b=runs+/0
         exit.b=0: no sandbox -> Succeeded a=ended:0/0 b=ended:0/0 over
-    "#]]);
-    check("OnFailure: a b", "go exit.a=0 exit.b=1 exit.b=0", expect![[r#"
+    "#]],
+    );
+    check(
+        "OnFailure: a b",
+        "go exit.a=0 exit.b=1 exit.b=0",
+        expect![[r#"
         go: sandbox 0, start a 0, start b 0 -> Running a=runs+/0 b=runs+/0 READY
         exit.a=0:  -> Running a=ended:0/0 b=runs+/0
         exit.b=1: start b 1 -> Running a=ended:0/0 b=runs+/1
         exit.b=0: no sandbox -> Succeeded a=ended:0/0 b=ended:0/1 over
-    "#]]);
-    check("Always: a", "go exit.a=0", expect![[r#"
+    "#]],
+    );
+    check(
+        "Always: a",
+        "go exit.a=0",
+        expect![[r#"
         go: sandbox 0, start a 0 -> Running a=runs+/0 READY
         exit.a=0: start a 1 -> Running a=runs+/1 READY
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn backoff_doubles_up_to_five_minutes_and_is_forgotten_after_ten_minutes_of_running() {
     let script = "go exit.a=1 exit.a=1 wait.9 wait.1 exit.a=1 wait.20 exit.a=1 wait.40 exit.a=1 wait.80 exit.a=1 \
                   wait.160 exit.a=1 wait.299 wait.1 exit.a=1 wait.299 wait.1 wait.601 exit.a=1 exit.a=1 wait.10";
-    check("Always: a", script, expect![[r#"
+    check(
+        "Always: a",
+        script,
+        expect![[r#"
         go: sandbox 0, start a 0 -> Running a=runs+/0 READY
         exit.a=1: start a 1 -> Running a=runs+/1 READY
         exit.a=1: BackOff -> Running a=CrashLoopBackOff/1
@@ -418,96 +466,149 @@ fn backoff_doubles_up_to_five_minutes_and_is_forgotten_after_ten_minutes_of_runn
         exit.a=1: start a 9 -> Running a=runs+/9 READY
         exit.a=1: BackOff -> Running a=CrashLoopBackOff/9
         wait.10: start a 10 -> Running a=runs+/10 READY
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn liveness_and_startup_failures_restart_a_container() {
-    check("Always: a+l", "go sick.a exit.a=0", expect![[r#"
+    check(
+        "Always: a+l",
+        "go sick.a exit.a=0",
+        expect![[r#"
         go: sandbox 0, start a 0 -> Running a=runs+/0 READY
         sick.a: stop a 30s -> Running a=runs+/0 READY
         exit.a=0: start a 1 -> Running a=runs+/1 READY
-    "#]]);
-    check("Never: a+l", "go sick.a exit.a=137", expect![[r#"
+    "#]],
+    );
+    check(
+        "Never: a+l",
+        "go sick.a exit.a=137",
+        expect![[r#"
         go: sandbox 0, start a 0 -> Running a=runs+/0 READY
         sick.a: stop a 30s -> Running a=runs+/0 READY
         exit.a=137: no sandbox -> Failed a=ended:137/0 over
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn deletion_gives_its_grace_once_and_a_shorter_one_counts() {
-    check("Always: a", "go delete wait.10 delete.=10 exit.a=0", expect![[r#"
+    check(
+        "Always: a",
+        "go delete wait.10 delete.=10 exit.a=0",
+        expect![[r#"
         go: sandbox 0, start a 0 -> Running a=runs+/0 READY
         delete: stop a 30s -> Running a=runs+/0 READY
         wait.10:  -> Running a=runs+/0 READY
         delete.=10: stop a 2s -> Running a=runs+/0 READY
         exit.a=0: no sandbox -> Succeeded a=ended:0/0 over
-    "#]]);
-    check("Always: a", "delete", expect![[r#"
+    "#]],
+    );
+    check(
+        "Always: a",
+        "delete",
+        expect![[r#"
         delete:  -> Failed a=ended:137/0 over
-    "#]]);
-    check("OnFailure: a b", "go exit.a=0 delete exit.b=137", expect![[r#"
+    "#]],
+    );
+    check(
+        "OnFailure: a b",
+        "go exit.a=0 delete exit.b=137",
+        expect![[r#"
         go: sandbox 0, start a 0, start b 0 -> Running a=runs+/0 b=runs+/0 READY
         exit.a=0:  -> Running a=ended:0/0 b=runs+/0
         delete: stop b 30s -> Running a=ended:0/0 b=runs+/0
         exit.b=137: no sandbox -> Failed a=ended:0/0 b=ended:137/0 over
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_deadline_fails_the_pod() {
-    check("Always: a", "deadline.60 wait.59 wait.1 exit.a=143", expect![[r#"
+    check(
+        "Always: a",
+        "deadline.60 wait.59 wait.1 exit.a=143",
+        expect![[r#"
         deadline.60: sandbox 0, start a 0 -> Running a=runs+/0 READY
         wait.59:  -> Running a=runs+/0 READY
         wait.1: stop a 30s -> Running a=runs+/0 READY
         exit.a=143: no sandbox -> Failed(DeadlineExceeded) a=ended:143/0 over
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_reboot_starts_all_anew_unless_that_is_forbidden() {
-    check("Always: i.x a", "go exit.x=0 reboot exit.x=0", expect![[r#"
+    check(
+        "Always: i.x a",
+        "go exit.x=0 reboot exit.x=0",
+        expect![[r#"
         go: sandbox 0, start x 0 -> Pending x=runs/0 a=PodInitializing/0
         exit.x=0: start a 0 -> Running x=ended:0+/0 a=runs+/0 READY
         reboot: sandbox 1, start x 1 -> Running x=runs/1 a=ended:137/0
         exit.x=0: start a 1, no sandbox -> Running x=ended:0+/1 a=runs+/1 READY
-    "#]]);
-    check("OnFailure: a b", "go exit.a=0 reboot", expect![[r#"
+    "#]],
+    );
+    check(
+        "OnFailure: a b",
+        "go exit.a=0 reboot",
+        expect![[r#"
         go: sandbox 0, start a 0, start b 0 -> Running a=runs+/0 b=runs+/0 READY
         exit.a=0:  -> Running a=ended:0/0 b=runs+/0
         reboot: sandbox 1, start b 1 -> Running a=ended:0/0 b=runs+/1
-    "#]]);
-    check("Never: a b", "go reboot", expect![[r#"
+    "#]],
+    );
+    check(
+        "Never: a b",
+        "go reboot",
+        expect![[r#"
         go: sandbox 0, start a 0, start b 0 -> Running a=runs+/0 b=runs+/0 READY
         reboot: no sandbox -> Failed a=ended:137/0 b=ended:137/0 over
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_wiped_disk_fails_what_must_not_start_twice() {
-    check("Never: a", "go wiped", expect![[r#"
+    check(
+        "Never: a",
+        "go wiped",
+        expect![[r#"
         go: sandbox 0, start a 0 -> Running a=runs+/0 READY
         wiped:  -> Failed(NodeStateLost) a=ended:137/0 over
-    "#]]);
-    check("Always: a", "go wiped", expect![[r#"
+    "#]],
+    );
+    check(
+        "Always: a",
+        "go wiped",
+        expect![[r#"
         go: sandbox 0, start a 0 -> Running a=runs+/0 READY
         wiped: sandbox 0, start a 1 -> Running a=runs+/1 READY
-    "#]]);
-    check("Never: a", "unknown known", expect![[r#"
+    "#]],
+    );
+    check(
+        "Never: a",
+        "unknown known",
+        expect![[r#"
         unknown: sandbox 0 -> Pending a=ContainerCreating/0
         known: start a 0 -> Running a=runs+/0 READY
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_failing_image_shows_and_is_tried_again() {
-    check("Always: a", "noimage.a go wait.1 image.a", expect![[r#"
+    check(
+        "Always: a",
+        "noimage.a go wait.1 image.a",
+        expect![[r#"
         noimage.a: sandbox 0 -> Pending a=ErrImagePull/0
         go:  -> Pending a=ErrImagePull/0
         wait.1:  -> Pending a=ImagePullBackOff/0
         image.a: start a 0 -> Running a=runs+/0 READY
-    "#]]);
+    "#]],
+    );
 }
 
 proptest! {

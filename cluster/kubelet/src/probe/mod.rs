@@ -214,8 +214,7 @@ mod tests {
 
     /// `s` and `f`: results; after each the verdict if it changed.
     fn check(kind: Kind, success: i32, failure: i32, results: &str, expect: Expect) {
-        let probe =
-            Probe { success_threshold: Some(success), failure_threshold: Some(failure), ..Probe::default() };
+        let probe = Probe { success_threshold: Some(success), failure_threshold: Some(failure), ..Probe::default() };
         let mut count = Count::new(kind, &probe, None);
         let shown = results.chars().map(|result| match count.take(result == 's') {
             Some(true) => format!("{result}:yes"),

@@ -99,6 +99,12 @@ impl Api {
         self.0.1.notify_waiters();
     }
 
+    /// Removes a pod without asking anybody.
+    pub fn remove_pod(&self, name: &str) {
+        self.lock().remove(&("pods".to_owned(), "default".to_owned(), name.to_owned()));
+        self.0.1.notify_waiters();
+    }
+
     /// Serves for ever.
     async fn serve(self) {
         let listener = TcpListener::bind("0.0.0.0:6443").await.unwrap();
@@ -138,7 +144,10 @@ impl Api {
             }
             let (code, body) = self.answer(&method, &path, &body);
             let text = body.to_string();
-            let head = format!("HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", text.len());
+            let head = format!(
+                "HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                text.len()
+            );
             stream.write_all((head + &text).as_bytes()).await?;
         }
     }
@@ -340,10 +349,8 @@ impl Scene {
     }
 
     pub async fn phase(&self, name: &str, phase: &str, limit: Duration) -> Pod {
-        self.until(&format!("{name} {phase}"), limit, |scene| {
-            scene.api.pod(name).filter(|pod| phase_of(pod) == phase)
-        })
-        .await
+        self.until(&format!("{name} {phase}"), limit, |scene| scene.api.pod(name).filter(|pod| phase_of(pod) == phase))
+            .await
     }
 
     pub async fn gone(&self, name: &str, limit: Duration) {
@@ -378,15 +385,17 @@ pub fn phase_of(pod: &Pod) -> String {
 
 /// Container id, restarts, and start of a pod's first container.
 pub fn first(pod: &Pod) -> (String, i32, String) {
-    let status = pod.status.clone().unwrap_or_default().container_statuses.unwrap_or_default();
-    let running = status[0].state.clone().and_then(|it| it.running).and_then(|it| it.started_at);
+    let statuses = pod.status.clone().unwrap_or_default().container_statuses.unwrap_or_default();
+    let status = statuses.into_iter().next().unwrap_or_default();
+    let running = status.state.and_then(|it| it.running).and_then(|it| it.started_at);
     let started = running.map(|it| it.0.to_string()).unwrap_or_default();
-    (status[0].container_id.clone().unwrap_or_default(), status[0].restart_count, started)
+    (status.container_id.unwrap_or_default(), status.restart_count, started)
 }
 
 /// A pod bound to `n1` with a container `web` on port 80 that is probed for readiness.
 pub fn web(name: &str, image: &str, policy: &str, env: &[(&str, &str)]) -> Pod {
-    let get = HTTPGetAction { path: Some("/readyz".to_owned()), port: IntOrString::Int(80), ..HTTPGetAction::default() };
+    let get =
+        HTTPGetAction { path: Some("/readyz".to_owned()), port: IntOrString::Int(80), ..HTTPGetAction::default() };
     let probe = Probe { http_get: Some(get), period_seconds: Some(5), ..Probe::default() };
     let variable = |(name, value): &(&str, &str)| EnvVar {
         name: (*name).to_owned(),
@@ -408,5 +417,9 @@ pub fn web(name: &str, image: &str, policy: &str, env: &[(&str, &str)]) -> Pod {
         containers: vec![container],
         ..PodSpec::default()
     };
-    Pod { metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }, spec: Some(spec), status: None }
+    Pod {
+        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+        spec: Some(spec),
+        status: None,
+    }
 }
