@@ -15,6 +15,9 @@ use std::time::Duration;
 /// How long a caller waits for everything together.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// When the faults are over callers take so many times as long from call to call: most calls shall meet a fault.
+const CALM_TIMES: u64 = 5;
+
 /// How long a caller goes on believing in a cluster IP that it was told.
 const IP_NS: u64 = 30_000_000_000;
 
@@ -42,7 +45,9 @@ async fn one(setting: Setting, host: u32, number: u32, api: Client) {
     let until_ns = (setting.config.faults_ns + setting.config.calm_ns).saturating_sub(QUIET_NS);
     let mut known: Option<(u32, String, u64)> = None;
     loop {
-        rt::time::sleep(Duration::from_millis(interval_ms / 2 + random.below(interval_ms))).await;
+        let calm = setting.recorder.now_ns() >= setting.config.faults_ns;
+        let pause_ms = interval_ms * if calm { CALM_TIMES } else { 1 };
+        rt::time::sleep(Duration::from_millis(pause_ms / 2 + random.below(pause_ms))).await;
         if setting.recorder.now_ns() >= until_ns || setting.cluster.apps == 0 {
             return;
         }
