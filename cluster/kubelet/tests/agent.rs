@@ -100,6 +100,24 @@ fn a_lost_disk_fails_what_must_not_start_twice() {
 }
 
 #[test]
+fn what_fails_on_a_full_disk_is_not_tried_again_at_once() {
+    check(|scene| async move {
+        scene.api.create_pod(&web("a", "hollow/web:1", "Always", &[]));
+        scene.ready("a").await;
+        scene.world.set_disk(scene.node, DiskFaults { full: true, ..DiskFaults::default() });
+        scene.api.delete_pod("a", 1);
+        scene.api.create_pod(&web("b", "hollow/web:1", "Always", &[]));
+        let before = scene.world.stats().tasks;
+        sleep(s(20)).await;
+        let spawned = scene.world.stats().tasks - before;
+        assert!(spawned < 600, "{spawned} tasks in 20 s");
+        scene.world.set_disk(scene.node, DiskFaults::default());
+        scene.gone("a", s(30)).await;
+        scene.ready("b").await;
+    });
+}
+
+#[test]
 fn an_intent_is_durable_before_a_container_starts() {
     check(|scene| async move {
         scene.until("node", s(10), |scene| scene.view().filter(|view| view.registered && view.synced)).await;

@@ -232,7 +232,7 @@ fn is_empty(kind: &Kind, value: &Value) -> bool {
     }
 }
 
-fn base64_again(text: &str) -> Result<Value, DecodeError> {
+pub(super) fn base64_again(text: &str) -> Result<Value, DecodeError> {
     let text: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
     let bytes = STANDARD.decode(&text).map_err(|error| {
         let place = match error {
@@ -244,7 +244,7 @@ fn base64_again(text: &str) -> Result<Value, DecodeError> {
     Ok(Value::String(STANDARD.encode(bytes)))
 }
 
-fn quantity_again(value: &Value) -> Result<Value, DecodeError> {
+pub(super) fn quantity_again(value: &Value) -> Result<Value, DecodeError> {
     let text = match value {
         Value::String(text) => text.trim().to_owned(),
         other => other.to_string(),
@@ -281,7 +281,7 @@ const LAYOUT: [(&str, &str); 11] = [
     ("05", "00"),
 ];
 
-fn time_again(text: &str, micro: bool) -> Result<Value, DecodeError> {
+pub(super) fn time_again(text: &str, micro: bool) -> Result<Value, DecodeError> {
     let layout = if micro { "2006-01-02T15:04:05.000000Z07:00" } else { "2006-01-02T15:04:05Z07:00" };
     let wrong = |rest: &str, part: &str| {
         DecodeError(format!("parsing time {text:?} as {layout:?}: cannot parse {rest:?} as {part:?}"))

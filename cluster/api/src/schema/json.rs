@@ -96,16 +96,16 @@ pub fn depth(value: &Value) -> usize {
 }
 
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     path: String,
-    duplicates: Vec<String>,
+    pub(super) duplicates: Vec<String>,
     too_deep: bool,
-    values: usize,
+    pub(super) values: usize,
 }
 
-struct Strict<'a> {
-    seen: &'a mut Seen,
-    depth: usize,
+pub(super) struct Strict<'a> {
+    pub(super) seen: &'a mut Seen,
+    pub(super) depth: usize,
 }
 
 impl Strict<'_> {

@@ -10,6 +10,7 @@ use crate::probe::{self, Kind, Subject};
 use crate::runtime::ContainerState;
 use api::ObjectExt;
 use client::Now;
+use mark::sometimes;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -111,6 +112,10 @@ impl Core {
         let (doing, hurry) = (step.clone(), cancel.clone());
         let task = rt::task::spawn("kubelet-step", async move {
             let outcome = effects::step(&tools, &pod, &record, &doing, &hurry).await;
+            if outcome.failed() {
+                sometimes!("step of a pod failed");
+                rt::time::sleep(effects::FAILURE_PAUSE).await;
+            }
             drop(sender.send(Message::Stepped { uid: record.uid, outcome }).await);
         });
         entry.step = Some((step, cancel, task.abort_on_drop()));

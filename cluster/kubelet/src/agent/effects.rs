@@ -10,7 +10,7 @@ use api::ObjectExt;
 use api::core::v1::{Container, Pod};
 use client::plan::reference;
 use client::{Client, Note, Recorder};
-use rt::time::{Instant, timeout};
+use rt::time::{Instant, sleep, timeout};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,12 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    fn failed(kind: FailureKind, error: &impl ToString) -> Self {
+    /// Whether it came to nothing.
+    pub(super) fn failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    fn failure(kind: FailureKind, error: &impl ToString) -> Self {
         Outcome { failure: Some((kind, error.to_string())), ..Outcome::default() }
     }
 }
@@ -51,6 +56,10 @@ pub(super) fn note(pod: &Pod, container: &str, warning: bool, reason: &'static s
     Note { regarding, warning, reason, message }
 }
 
+/// After something failed, before the same pod's next attempt: whatever it was, a full disk above all, is still so at
+/// once, and an attempt that only fails again costs the node its time.
+pub(super) const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+
 /// Does one step. The record that was decided with it becomes durable first.
 pub(super) async fn step(tools: &Tools, pod: &Arc<Pod>, record: &Record, step: &Step, cancel: &Notify) -> Outcome {
     let failed_kind = match step {
@@ -58,7 +67,7 @@ pub(super) async fn step(tools: &Tools, pod: &Arc<Pod>, record: &Record, step: &
         Step::CreateSandbox { .. } | Step::RemoveContainer { .. } | Step::RemoveSandbox { .. } => FailureKind::Sandbox,
     };
     let mut outcome = match tools.records.save().await {
-        Err(error) => Outcome::failed(failed_kind, &error),
+        Err(error) => Outcome::failure(failed_kind, &error),
         Ok(()) => match step {
             Step::CreateSandbox { attempt } => create_sandbox(tools, pod, record, *attempt).await,
             Step::Start { container, attempt } => start(tools, pod, record, container, *attempt, cancel).await,
@@ -73,13 +82,13 @@ pub(super) async fn step(tools: &Tools, pod: &Arc<Pod>, record: &Record, step: &
 fn removed(result: Result<(), RuntimeError>) -> Outcome {
     match result {
         Ok(()) | Err(RuntimeError::NotFound(_)) => Outcome::default(),
-        Err(error) => Outcome::failed(FailureKind::Sandbox, &error),
+        Err(error) => Outcome::failure(FailureKind::Sandbox, &error),
     }
 }
 
 async fn create_sandbox(tools: &Tools, pod: &Pod, record: &Record, attempt: u32) -> Outcome {
     let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
-    let Some(ip) = record.ip else { return Outcome::failed(FailureKind::Sandbox, &"the pod has no address") };
+    let Some(ip) = record.ip else { return Outcome::failure(FailureKind::Sandbox, &"the pod has no address") };
     let config = SandboxConfig {
         pod_uid: record.uid.clone(),
         namespace: record.namespace.clone(),
@@ -94,37 +103,37 @@ async fn create_sandbox(tools: &Tools, pod: &Pod, record: &Record, attempt: u32)
             let message = format!("Failed to create pod sandbox: {error}");
             let note = Note { regarding: reference(pod), warning: true, reason: "FailedCreatePodSandBox", message };
             tools.recorder.record(&note);
-            Outcome::failed(FailureKind::Sandbox, &error)
+            Outcome::failure(FailureKind::Sandbox, &error)
         }
     }
 }
 
 async fn start(tools: &Tools, pod: &Arc<Pod>, record: &Record, name: &str, attempt: u32, cancel: &Notify) -> Outcome {
     let Some(container) = containers(pod).into_iter().find(|it| it.name() == name).map(|it| it.container) else {
-        return Outcome::failed(FailureKind::Config, &"no such container");
+        return Outcome::failure(FailureKind::Config, &"no such container");
     };
     let say = |warning, reason, message| tools.recorder.record(&note(pod, name, warning, reason, message));
     let prepared = tokio::select! {
         biased;
-        () = cancel.notified() => return Outcome::failed(FailureKind::Create, &"the pod is to end"),
+        () = cancel.notified() => return Outcome::failure(FailureKind::Create, &"the pod is to end"),
         prepared = prepare(tools, pod, record, container, attempt) => prepared,
     };
     let config = match prepared {
         Ok(config) => config,
-        Err((kind, message)) => return Outcome::failed(kind, &message),
+        Err((kind, message)) => return Outcome::failure(kind, &message),
     };
     let id = match tools.runtime.create_container(&config).await {
         Ok(id) => id,
         Err(error) => {
             say(true, "Failed", format!("Error: {error}"));
-            return Outcome::failed(FailureKind::Create, &error);
+            return Outcome::failure(FailureKind::Create, &error);
         }
     };
     say(false, "Created", "Container created".to_owned());
     if let Err(error) = tools.runtime.start_container(&id).await {
         say(true, "Failed", format!("Error: {error}"));
         drop(tools.runtime.remove_container(&id).await);
-        return Outcome::failed(FailureKind::Run, &error);
+        return Outcome::failure(FailureKind::Run, &error);
     }
     say(false, "Started", "Container started".to_owned());
     let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()).is_some();
@@ -213,6 +222,7 @@ pub(super) async fn stop(tools: &Tools, pod: &Pod, stop: &Stop, ip: IpAddr) -> M
             let message = format!("error killing pod: failed to \"KillContainer\" for \"{}\": {error}", stop.container);
             let note = Note { regarding: reference(pod), warning: true, reason: "FailedKillPod", message };
             tools.recorder.record(&note);
+            sleep(FAILURE_PAUSE).await;
             Some(stop.id.clone())
         }
     };
