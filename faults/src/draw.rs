@@ -117,7 +117,7 @@ pub(crate) struct Draw {
     random: Xoshiro256PlusPlus,
     pub(crate) kind: Kind,
     pub(crate) hosts: Hosts,
-    faults_ns: Ns,
+    pub(crate) faults_ns: Ns,
     faults: Vec<Fault>,
 }
 
@@ -476,7 +476,7 @@ impl Draw {
     }
 
     /// A time at which something that lasts `for_ns` still ends in time, marks' delays included.
-    fn time_for(&mut self, for_ns: Ns) -> Ns {
+    pub(crate) fn time_for(&mut self, for_ns: Ns) -> Ns {
         let latest = self.faults_ns.saturating_sub(for_ns + 50 * MS);
         self.between(FIRST_STRIKE_NS.min(latest), latest)
     }
@@ -487,7 +487,7 @@ impl Draw {
         self.push(When::At(at), for_ns, what);
     }
 
-    fn push(&mut self, when: When, for_ns: Ns, what: What) {
+    pub(crate) fn push(&mut self, when: When, for_ns: Ns, what: What) {
         self.push_beside(self.kind, when, for_ns, what);
     }
 
@@ -571,6 +571,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_kind_of_a_cluster_is_drawn_and_ends_in_time() {
+        let hosts = Hosts { nodes: 10, zones: 3, ..STORE };
+        let swarm = Swarm { kinds: Kind::all().collect(), ..Swarm::default() };
+        let mut drawn: BTreeMap<Kind, u32> = BTreeMap::new();
+        for seed in 0..100 {
+            for fault in draw(&swarm, seed, hosts, 7 * MINUTE).faults {
+                assert!(fault.when.earliest() + fault.for_ns <= 7 * MINUTE, "seed {seed}: {fault:?}");
+                *drawn.entry(fault.kind).or_default() += 1;
+            }
+        }
+        for kind in Kind::all() {
+            assert!(drawn.get(&kind).is_some_and(|times| *times >= 30), "{}: {drawn:?}", kind.name());
+        }
+        let nowhere = draw(&Swarm { kinds: Kind::CLUSTER.to_vec(), ..swarm }, 7, STORE, MINUTE).faults;
+        assert_eq!(nowhere, [], "there are no nodes to strike");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Attacks on nodes and on what runs on them.
 
 use crate::draw::{Draw, MS, SECOND};
-use crate::{ContainerFault, Cut, DiskFault, Kind, Ns, Target, What};
+use crate::{ContainerFault, Cut, DiskFault, Kind, Target, What, When};
 
 impl Draw {
     /// Draws one attack of this kind. Without nodes there is nothing to attack.
@@ -13,8 +13,7 @@ impl Draw {
             Kind::NodePartition => {
                 let side = self.nodes();
                 let cut = if self.chance(600) { Cut::ControlPlane } else { Cut::Symmetric };
-                let for_ns = self.absence();
-                self.at_any_time(for_ns, What::Partition { side, cut });
+                self.absent(What::Partition { side, cut });
             }
             Kind::NodeLink => {
                 let target = self.nodes();
@@ -34,13 +33,11 @@ impl Draw {
             }
             Kind::NodePowerLoss => {
                 let target = self.nodes();
-                let for_ns = self.absence();
-                self.at_any_time(for_ns, What::PowerLoss { target });
+                self.absent(What::PowerLoss { target });
             }
             Kind::NodePause => {
                 let target = self.nodes();
-                let for_ns = self.absence();
-                self.at_any_time(for_ns, What::Pause { target });
+                self.absent(What::Pause { target });
             }
             Kind::NodeClock => self.node_clock(),
             Kind::NodeDisk => {
@@ -57,15 +54,18 @@ impl Draw {
             Kind::NodeLost => {
                 let target = self.one_node();
                 // Beyond detection and eviction, or back before anybody has given it up.
-                let for_ns = if self.chance(500) { self.long() } else { self.between(5 * SECOND, 40 * SECOND) };
-                self.at_any_time(for_ns, What::Lost { target });
+                if self.chance(500) {
+                    self.long(What::Lost { target });
+                } else {
+                    let for_ns = self.between(5 * SECOND, 40 * SECOND);
+                    self.at_any_time(for_ns, What::Lost { target });
+                }
             }
             Kind::ZoneLost => {
                 let zones = self.hosts.zones.max(1);
                 let zone = self.between(0, u64::from(zones) - 1) as u32;
                 let target = Target::Nodes((0..self.hosts.nodes).filter(|node| node % zones == zone).collect());
-                let for_ns = self.absence();
-                self.at_any_time(for_ns, What::PowerLoss { target });
+                self.absent(What::PowerLoss { target });
             }
             Kind::ContainerCrash => self.containers(&[ContainerFault::Crash]),
             Kind::ContainerSick => {
@@ -120,18 +120,26 @@ impl Draw {
         self.at_any_time(for_ns, What::Containers { target, fault });
     }
 
-    /// How long a node is away: mostly shorter than its detection takes, now and then longer than eviction waits.
-    fn absence(&mut self) -> Ns {
+    /// Nodes are away: mostly shorter than their detection takes, now and then longer than eviction waits.
+    fn absent(&mut self, what: What) {
         match self.between(0, 9) {
-            0..=4 => self.between(SECOND, 30 * SECOND),
-            5..=7 => self.between(45 * SECOND, 120 * SECOND),
-            _ => self.long(),
+            0..=4 => {
+                let for_ns = self.between(SECOND, 30 * SECOND);
+                self.at_any_time(for_ns, what);
+            }
+            5..=7 => {
+                let for_ns = self.between(45 * SECOND, 120 * SECOND);
+                self.at_any_time(for_ns, what);
+            }
+            _ => self.long(what),
         }
     }
 
-    /// Longer than detection and eviction together.
-    fn long(&mut self) -> Ns {
-        self.between(370 * SECOND, 480 * SECOND)
+    /// Longer than detection and eviction together, if the time of faults is as long: until the last of it then.
+    fn long(&mut self, what: What) {
+        let for_ns = self.between(365 * SECOND, 400 * SECOND).min(self.faults_ns * 9 / 10);
+        let at = self.time_for(for_ns);
+        self.push(When::At(at), for_ns, what);
     }
 
     fn one_node(&mut self) -> Target {

@@ -7,6 +7,7 @@
 //!
 //! All of it is pure: no clock, no randomness, no I/O. Whoever needs the time passes it as a [`Timestamp`].
 
+pub mod document;
 pub mod kinds;
 pub mod names;
 pub mod object;

@@ -5,9 +5,11 @@
 
 use crate::change::Change;
 use crate::keys;
-use crate::stored::{Stored, map_at, meta, meta_text};
+use crate::stored::{Stored, map_at, meta_text};
 use api::Status;
 use api::resource::{self, Resource};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use store::mvcc::{Span, Tree};
 
@@ -37,8 +39,9 @@ pub fn enter_namespace(
     let namespaces = namespaces();
     let key = keys::namespace(namespace);
     let kv = tree.get(&key).ok_or_else(|| Status::not_found(namespaces, namespace))?;
-    let object = Stored::of(namespaces, kv).decode()?;
-    if is_terminating(&object) {
+    let stored = Stored::of(namespaces, kv);
+    let object: Namespace = stored.read()?;
+    if object.is_terminating() {
         mark::sometimes!("create in a namespace that is being deleted");
         let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
         let cause = format!("namespace {namespace} is being terminated");
@@ -52,9 +55,30 @@ pub fn enter_namespace(
     Ok(())
 }
 
-fn is_terminating(namespace: &Value) -> bool {
-    meta(namespace, "deletionTimestamp").is_some_and(|time| !time.is_null())
-        || namespace.pointer("/status/phase").and_then(Value::as_str) == Some("Terminating")
+/// What of a namespace says whether it stays.
+#[derive(Deserialize)]
+struct Namespace {
+    #[serde(default)]
+    metadata: NamespaceMeta,
+    status: Option<NamespaceStatus>,
+}
+
+#[derive(Default, Deserialize)]
+struct NamespaceMeta {
+    #[serde(rename = "deletionTimestamp")]
+    deletion_timestamp: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct NamespaceStatus {
+    phase: Option<String>,
+}
+
+impl Namespace {
+    fn is_terminating(&self) -> bool {
+        let phase = self.status.as_ref().and_then(|status| status.phase.as_deref());
+        self.metadata.deletion_timestamp.is_some() || phase == Some("Terminating")
+    }
 }
 
 /// Refuses the deletion of what every cluster needs.
@@ -68,7 +92,12 @@ pub fn may_delete(resource: &'static Resource, name: &str) -> Result<(), Status>
     Ok(())
 }
 
-/// What the cluster adds to a new object.
+/// Whether the cluster adds something to new objects of a kind, or looks at them.
+pub fn concerns(resource: &Resource) -> bool {
+    matches!((resource.group, resource.kind), ("", "Pod") | ("scheduling.k8s.io", "PriorityClass"))
+}
+
+/// What the cluster adds to a new object, if it is of a kind that it [`concerns`].
 ///
 /// # Errors
 /// 403.
@@ -84,7 +113,12 @@ pub fn on_create(tree: &Tree, resource: &'static Resource, object: &mut Value) -
     }
 }
 
-/// What the cluster refuses of a changed object.
+/// Whether the cluster looks at changed objects of a kind.
+pub fn concerns_updates(resource: &Resource) -> bool {
+    (resource.group, resource.kind) == ("scheduling.k8s.io", "PriorityClass")
+}
+
+/// What the cluster refuses of a changed object, if it is of a kind whose updates it [`concerns_updates`].
 ///
 /// # Errors
 /// 403.

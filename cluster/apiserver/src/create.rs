@@ -8,11 +8,12 @@ use crate::keys;
 use crate::model;
 use crate::route::Target;
 use crate::services::Allocator;
-use crate::stored::{Stored, encode, meta_text, remove_meta, set_meta};
+use crate::stored::{PLAIN, Stored, encode, meta_text, remove_meta, set_meta};
 use api::{Resource, Status};
 use bytes::Bytes;
 use rt::random::Random;
 use serde_json::Value;
+use std::borrow::Cow;
 use store::mvcc::Tree;
 
 /// Letters and digits of generated names: those of upstream, which spell no words.
@@ -45,11 +46,11 @@ impl Core {
         }
         let prefix = meta_text(&object, "generateName").to_owned();
         if !meta_text(&object, "name").is_empty() || prefix.is_empty() {
-            return self.create_named(target, &object, dry_run, fence).await;
+            return self.create_named(target, object, dry_run, fence).await;
         }
         for _ in 1..NAME_ATTEMPTS {
             set_meta(&mut object, "name", generate_name(&prefix, &mut self.random()).into());
-            match self.create_named(target, &object, dry_run, fence).await {
+            match self.create_named(target, object.clone(), dry_run, fence).await {
                 Err(status) if status.reason == "AlreadyExists" => {
                     mark::sometimes!("generated name was taken");
                 }
@@ -58,7 +59,7 @@ impl Core {
         }
         set_meta(&mut object, "name", generate_name(&prefix, &mut self.random()).into());
         let name = meta_text(&object, "name").to_owned();
-        self.create_named(target, &object, dry_run, fence).await.map_err(|mut status| {
+        self.create_named(target, object, dry_run, fence).await.map_err(|mut status| {
             if status.reason == "AlreadyExists" {
                 let qualified = target.resource.qualified();
                 status.message = format!(
@@ -73,12 +74,11 @@ impl Core {
     async fn create_named(
         &self,
         target: &Target,
-        object: &Value,
+        mut object: Value,
         dry_run: bool,
         fence: Option<&Fence>,
     ) -> Result<Stored, Status> {
         let resource = target.resource;
-        let mut object = object.clone();
         let uid = new_uid(&mut self.random());
         set_meta(&mut object, "uid", uid.into());
         set_meta(&mut object, "creationTimestamp", seconds(self.now()));
@@ -103,17 +103,26 @@ impl Core {
         let mut change = Change::new();
         let name = meta_text(object, "name");
         admission::enter_namespace(tree, resource, &target.namespace, name, &mut change)?;
-        let mut object = object.clone();
-        admission::on_create(tree, resource, &mut object)?;
-        let mut object = model::prepare_create(resource, object)?;
+        let admitted = if admission::concerns(resource) {
+            let mut object = object.clone();
+            admission::on_create(tree, resource, &mut object)?;
+            Cow::Owned(object)
+        } else {
+            Cow::Borrowed(object)
+        };
         let key = keys::object(resource, &target.namespace, name);
-        if tree.get(&key).is_some() {
-            return Err(Status::already_exists(resource, name));
-        }
-        if is_service(resource) {
+        let taken = || tree.get(&key).map_or(Ok(()), |_| Err(Status::already_exists(resource, name)));
+        let value = if is_service(resource) {
+            let mut object = model::prepare_create(resource, admitted.into_owned())?;
+            taken()?;
             self.allocator(tree, &mut self.random()).create(&mut object, &mut change)?;
-        }
-        let value = encode(resource, &object);
+            encode(resource, &object)
+        } else {
+            let mut document = vec![PLAIN];
+            model::create_document(resource, &admitted, &mut document)?;
+            taken()?;
+            document.into()
+        };
         change.expect(key.clone(), 0);
         change.put_until(key, value.clone(), lease);
         Ok(if dry_run { Decision::Keep(value) } else { Decision::Write(change, value) })

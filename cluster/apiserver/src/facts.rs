@@ -24,6 +24,15 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Those of a stored object.
+    ///
+    /// # Errors
+    /// 500: it cannot be read.
+    pub fn read(stored: &Stored) -> Result<Self, Status> {
+        let paths: Vec<&str> = model::selectable_paths(stored.resource).chain(["metadata.labels"]).collect();
+        Ok(Self::of(stored.resource, &stored.pick(&paths)?))
+    }
+
     /// Those of an object.
     pub fn of(resource: &'static api::Resource, object: &Value) -> Self {
         let labels = meta(object, "labels").and_then(Value::as_object).into_iter().flatten();
@@ -77,7 +86,7 @@ impl FactsCache {
         {
             return Ok(Arc::clone(facts));
         }
-        let facts = Arc::new(Facts::of(stored.resource, &stored.decode()?));
+        let facts = Arc::new(Facts::read(stored)?);
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         if states.len() >= MAX_REMEMBERED && !states.contains_key(key) {
             states.pop_first();

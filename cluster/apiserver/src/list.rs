@@ -161,8 +161,7 @@ impl Core {
             self.facts.matches(selector, key, stored)
         } else {
             // States of the past are not worth remembering in the place of current ones.
-            let facts = stored.decode().map(|object| crate::facts::Facts::of(stored.resource, &object));
-            facts.is_ok_and(|facts| selector.matches(&facts))
+            crate::facts::Facts::read(stored).is_ok_and(|facts| selector.matches(&facts))
         }
     }
 

@@ -7,6 +7,7 @@ use api::resource::Subresource;
 use api::schema::{self, Type};
 use api::selector::Fields;
 use api::table::Column;
+pub use api::kinds::Update;
 use api::{Resource, Status, Timestamp, kinds, protobuf};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -60,6 +61,27 @@ pub fn prepare_update(
     subresource: Option<Subresource>,
 ) -> Result<Value, Status> {
     kinds::prepare_update(resource, new, old, subresource)
+}
+
+/// [`prepare_create`], appended to `out` as it is stored.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn create_document(resource: &'static Resource, object: &Value, out: &mut Vec<u8>) -> Result<(), Status> {
+    kinds::create_document(resource, object, out)
+}
+
+/// [`prepare_update`], appended to `out` as it is stored; and whether nothing holds the object any more.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn update_document(resource: &'static Resource, update: &Update<'_>, out: &mut Vec<u8>) -> Result<bool, Status> {
+    kinds::update_document(resource, update, out)
+}
+
+/// The paths of all fields that selectors can name.
+pub fn selectable_paths(resource: &'static Resource) -> impl Iterator<Item = &'static str> {
+    kinds::selectable_paths(resource)
 }
 
 /// Whether an update of what is not there creates it.
@@ -187,6 +209,12 @@ pub fn decode(
             (opened.map_err(|error| expected.cannot_be_handled(&error.to_string()))?, Vec::new())
         }
         BodyForm::Json => {
+            if body.len() <= MAX_BODY_BYTES
+                && let Some(mut object) = schema::decode_plain(ty, body)
+            {
+                expected.check_type(&mut object)?;
+                return Ok((object, Vec::new()));
+            }
             let (mut value, mut wrong) = schema::strict_parse(body, MAX_BODY_BYTES)?;
             expected.check_object(&value)?;
             expected.check_type(&mut value)?;
@@ -218,6 +246,11 @@ pub fn decode_delete_options(form: BodyForm, body: &[u8]) -> Result<Value, Statu
             opened.map_err(|error| expected.cannot_be_handled(&error.to_string()))
         }
         BodyForm::Json => {
+            if body.len() <= MAX_BODY_BYTES
+                && let Some(object) = schema::decode_plain(ty, body)
+            {
+                return Ok(object);
+            }
             let (value, _) = schema::strict_parse(body, MAX_BODY_BYTES)?;
             expected.check_object(&value)?;
             // Its group is that of any resource.

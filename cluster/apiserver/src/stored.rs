@@ -10,12 +10,14 @@
 
 use api::{Resource, Status};
 use bytes::Bytes;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::fmt;
 use store::KeyValue;
 
 /// The first byte of a value that is plain JSON.
-const PLAIN: u8 = 1;
+pub const PLAIN: u8 = 1;
 
 /// What a list item begins with.
 const ITEM_HEAD: &[u8] = b"{\"metadata\":{";
@@ -100,11 +102,29 @@ impl Stored {
     /// # Errors
     /// As of [`Self::write`].
     pub fn decode(&self) -> Result<Value, Status> {
-        let mut object: Value = serde_json::from_slice(self.json()?).map_err(|error| self.unknown(error))?;
+        let mut object: Value = self.read()?;
         if self.revision > 0 {
             set_meta(&mut object, "resourceVersion", self.revision.to_string().into());
         }
         Ok(object)
+    }
+
+    /// It as something that is read from JSON, without its version.
+    ///
+    /// # Errors
+    /// As of [`Self::write`], or that it cannot be read so.
+    pub fn read<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, Status> {
+        serde_json::from_slice(self.json()?).map_err(|error| self.unknown(error))
+    }
+
+    /// Only what is at these paths, with dots between names.
+    ///
+    /// # Errors
+    /// As of [`Self::write`].
+    pub fn pick(&self, paths: &[&str]) -> Result<Value, Status> {
+        let mut deserializer = serde_json::Deserializer::from_slice(self.json()?);
+        let picked = Pick(paths).deserialize(&mut deserializer);
+        picked.and_then(|value| deserializer.end().map(|()| value)).map_err(|error| self.unknown(error))
     }
 
     /// The stored bytes.
@@ -112,7 +132,11 @@ impl Stored {
         &self.value
     }
 
-    fn json(&self) -> Result<&[u8], Status> {
+    /// It as JSON, without its version.
+    ///
+    /// # Errors
+    /// As of [`Self::write`].
+    pub fn json(&self) -> Result<&[u8], Status> {
         match self.value.split_first() {
             Some((&PLAIN, json)) => Ok(json),
             Some(_) | None => Err(self.unknown("another version of this program wrote it")),
@@ -141,6 +165,71 @@ pub fn encode(resource: &Resource, object: &Value) -> Bytes {
     out.push(b'}');
     out.into()
 }
+
+/// Reads what is at some paths, and passes over everything else.
+struct Pick<'a>(&'a [&'a str]);
+
+impl<'de> DeserializeSeed<'de> for Pick<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Pick<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+    // Below what is no object there is nothing.
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_str<E>(self, _: &str) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        while access.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Null)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = access.next_key::<Name<'de>>()? {
+            if self.0.contains(&&*key.0) {
+                map.insert(key.0.into_owned(), access.next_value()?);
+                continue;
+            }
+            let below = self.0.iter().filter_map(|path| path.strip_prefix(&*key.0)?.strip_prefix('.'));
+            let below: Vec<&str> = below.collect();
+            if below.is_empty() {
+                access.next_value::<IgnoredAny>()?;
+            } else {
+                map.insert(key.0.into_owned(), access.next_value_seed(Pick(&below))?);
+            }
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+/// The name of a field, borrowed if it can be.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 fn head(resource: &Resource) -> String {
     format!("{{\"apiVersion\":\"{}\",\"kind\":\"{}\",\"metadata\":{{", resource.api_version(), resource.kind)
@@ -238,6 +327,20 @@ mod tests {
             item,
             json!({"metadata": {"name": "a", "resourceVersion": "7", "uid": "u"}, "spec": {"nodeName": "n"}})
         );
+    }
+
+    #[test]
+    fn what_is_picked_is_what_is_there() {
+        let json = r#"{"metadata":{"name":"a","labels":{"x":"y"},"namesake":"b"},"spec":{"node":{"name":"n","b":[1]},"c":7},"status":[]}"#;
+        let value = [&[PLAIN], json.as_bytes()].concat();
+        let stored = Stored::new(pod().0, value.into(), 7);
+        let picked = stored.pick(&["metadata.name", "metadata.labels", "spec.node.name", "spec.c.d", "status.phase"]);
+        assert_eq!(
+            picked.unwrap(),
+            json!({"metadata": {"name": "a", "labels": {"x": "y"}}, "spec": {"node": {"name": "n"}, "c": null}, "status": null})
+        );
+        let broken = Stored::new(pod().0, Bytes::from_static(b"\x01{\"a\":[}"), 7);
+        assert_eq!(broken.pick(&[]).unwrap_err().code, 500);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::list::find;
 use crate::model;
 use crate::query::FieldValidation;
 use crate::route::Target;
-use crate::stored::{Stored, encode, meta_text, remove_meta, set_meta};
+use crate::stored::{PLAIN, Stored, encode, meta_text, remove_meta, set_meta};
 use api::Status;
 use api::resource::Subresource;
 use api::status::FieldError;
@@ -100,10 +100,15 @@ impl Core {
         let Some(stored) = find(tree, target) else {
             return self.decide_missing(tree, target, how);
         };
+        if let Edit::Replace(new) = edit
+            && is_plain(target)
+        {
+            return decide_replace(target, how, new, &stored);
+        }
         let current = stored.decode()?;
         let mut warnings = Vec::new();
         let mut new = edited(target, edit, &current, &mut warnings)?;
-        check_preconditions(target, edit, &new, &current)?;
+        check_preconditions(target, edit, &new, meta_text(&current, "uid"), stored.revision)?;
         remove_meta(&mut new, "managedFields");
         let mut new = model::prepare_update(resource, new, &current, target.subresource)?;
         admission::on_update(tree, resource, &new)?;
@@ -155,6 +160,49 @@ impl Core {
     }
 }
 
+/// Whether an object is replaced without anything else of the cluster looking at it or changing with it.
+fn is_plain(target: &Target) -> bool {
+    let Target { resource, subresource, .. } = target;
+    !is_service(resource)
+        && !admission::concerns_updates(resource)
+        // What holds a namespace is in its spec.
+        && (resource.group, resource.kind) != ("", "Namespace")
+        && *subresource != Some(Subresource::Scale)
+}
+
+/// Replaces a plain object: from what is stored to what is to be stored without a [`Value`] between.
+fn decide_replace(
+    target: &Target,
+    how: &How<'_>,
+    new: &Value,
+    stored: &Stored,
+) -> Result<Decision<Given>, Status> {
+    let resource = target.resource;
+    let &How { edit, lease, dry_run } = how;
+    let check = |current: &api::ObjectMeta| {
+        let uid = current.uid.as_deref().unwrap_or_default();
+        check_preconditions(target, edit, new, uid, stored.revision)
+    };
+    let update = model::Update { new, old: stored.json()?, subresource: target.subresource, check: &check };
+    let mut document = Vec::with_capacity(stored.value().len() + 256);
+    document.push(PLAIN);
+    let released = model::update_document(resource, &update, &mut document)?;
+    let given = Given { value: document.into(), kept: 0, created: false, warnings: Vec::new() };
+    if given.value == stored.value() || dry_run {
+        return Ok(Decision::Keep(Given { kept: stored.revision, ..given }));
+    }
+    let key = keys::object(resource, &target.namespace, &target.name);
+    let mut change = Change::new();
+    change.expect(key.clone(), stored.revision);
+    if released {
+        mark::sometimes!("plain object removed by the update that took its last finalizer");
+        change.remove(key);
+    } else {
+        change.put_until(key, given.value.clone(), lease);
+    }
+    Ok(Decision::Write(change, given))
+}
+
 /// The object as the edit wants it.
 fn edited(target: &Target, edit: &Edit, current: &Value, warnings: &mut Vec<String>) -> Result<Value, Status> {
     let scale = target.subresource == Some(Subresource::Scale);
@@ -204,10 +252,15 @@ fn check_name(target: &Target, object: &mut Value) -> Result<(), Status> {
 }
 
 /// What the edit says of the object must be true of it.
-fn check_preconditions(target: &Target, edit: &Edit, new: &Value, current: &Value) -> Result<(), Status> {
+fn check_preconditions(
+    target: &Target,
+    edit: &Edit,
+    new: &Value,
+    current_uid: &str,
+    current: i64,
+) -> Result<(), Status> {
     let resource = target.resource;
     let (version, uid) = (meta_text(new, "resourceVersion"), meta_text(new, "uid"));
-    let current_uid = meta_text(current, "uid");
     if !uid.is_empty() && uid != current_uid {
         mark::sometimes!("update meant an earlier object of the name");
         let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {current_uid}");
@@ -221,7 +274,7 @@ fn check_preconditions(target: &Target, edit: &Edit, new: &Value, current: &Valu
         }
         return Ok(());
     }
-    if version != meta_text(current, "resourceVersion") {
+    if version != current.to_string() {
         mark::sometimes!("update of an object that was changed since it was read");
         return Err(Status::conflict(resource, &target.name, MODIFIED));
     }

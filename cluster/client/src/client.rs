@@ -216,7 +216,7 @@ impl Client {
     /// `Status` of code 409 if it is not.
     pub async fn update_status<T: Object>(&self, changed: &T) -> Result<T, Error> {
         let path = T::resource().path(changed.namespace(), changed.name()) + "/" + Subresource::Status.name();
-        object(&self.change(Call::new(Method::PUT, path, JSON, object_json(changed)?)).await?)
+        object(&self.change(Call::new(Method::PUT, path, JSON, body(codec::status_json(changed))?)).await?)
     }
 
     /// Merges `patch` into an object (RFC 7386). `metadata.uid` and `metadata.resourceVersion` in it are preconditions.
@@ -526,7 +526,8 @@ fn metadata(body: &[u8]) -> Result<api::ObjectMeta, Error> {
 }
 
 fn written(body: Bytes) -> Result<Written, Error> {
-    let resource_version = revision_of(metadata(&body)?.resource_version.as_deref().unwrap_or_default());
+    let version = parse::<BareVersion>(&body)?.metadata.and_then(|metadata| metadata.resource_version);
+    let resource_version = revision_of(version.as_deref().unwrap_or_default());
     Ok(Written { resource_version, body })
 }
 
@@ -540,6 +541,18 @@ fn patch_json<P: Serialize>(patch: &P) -> Result<Bytes, Error> {
 
 fn body(json: serde_json::Result<Vec<u8>>) -> Result<Bytes, Error> {
     json.map(Bytes::from).map_err(|error| Error::Unreachable(format!("it has no form in JSON: {error}")))
+}
+
+/// The version of an object, or of the Status that stands for one.
+#[derive(Deserialize)]
+struct BareVersion {
+    metadata: Option<VersionOf>,
+}
+
+#[derive(Deserialize)]
+struct VersionOf {
+    #[serde(rename = "resourceVersion")]
+    resource_version: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -33,6 +33,8 @@ pub(crate) struct Codec {
     pub(crate) event: fn(&[u8]) -> Result<WatchEvent<Erased>, Error>,
     /// The JSON of an object, given as the `T` that it is.
     json: fn(&dyn Any) -> serde_json::Result<Vec<u8>>,
+    /// The same without its spec.
+    status_json: fn(&dyn Any) -> serde_json::Result<Vec<u8>>,
     /// A store of no objects yet.
     pub(crate) store: fn() -> Arc<dyn Kind>,
 }
@@ -47,6 +49,11 @@ impl Codec {
             list: |body| list::<T>(body).map(|list| list.map(hold)),
             event: |line| watch::decode::<T>(line).map(|event| event.map(hold)),
             json: |object| serde_json::to_vec(object.downcast_ref::<T>().expect("a codec is used for its own type")),
+            status_json: |object| {
+                let object = object.downcast_ref::<T>().expect("a codec is used for its own type");
+                let mut json = Vec::with_capacity(2048);
+                api::document::write(object, "spec", &mut json).map(|()| json)
+            },
             store: || Arc::new(Store::<T>::default()),
         }
     }
@@ -89,6 +96,12 @@ fn find(of: TypeId, kind: &'static str) -> &'static Codec {
 /// The JSON of an object.
 pub(crate) fn json<T: Object>(object: &T) -> serde_json::Result<Vec<u8>> {
     (of::<T>().json)(object)
+}
+
+/// The JSON of an object as an update of its status has it: the API server takes the spec from what is stored, so that it
+/// need not be sent.
+pub(crate) fn status_json<T: Object>(object: &T) -> serde_json::Result<Vec<u8>> {
+    (of::<T>().status_json)(object)
 }
 
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {

@@ -106,7 +106,8 @@ impl Write {
 
     /// Replaces the object's status if it is still of `object`'s version.
     pub fn update_status<T: Object>(object: &T) -> Self {
-        Self::on(object, Verb::Update { body: whole(object), subresource: Some(Subresource::Status) })
+        let body = text(codec::status_json(object));
+        Self::on(object, Verb::Update { body, subresource: Some(Subresource::Status) })
     }
 
     /// Merges `patch` into the object if its UID is still that of `object`.

@@ -16,7 +16,7 @@ mod dns;
 mod service;
 mod tables;
 
-pub use tables::{ServiceKey, Tables};
+pub use tables::{Changed, ServiceKey, Tables};
 
 use api::ObjectExt;
 use api::core::v1::Service;
@@ -44,16 +44,17 @@ pub struct ProxyConfig {
 
 /// What a proxy has applied, for whoever wants to look.
 #[derive(Debug, Default)]
-pub struct ProxyView(Mutex<(Redirects, Names)>);
+pub struct ProxyView(Mutex<Option<Tables>>);
 
 impl ProxyView {
     /// Both tables as they were last handed to the host's network.
     pub fn tables(&self) -> (Redirects, Names) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.as_ref().map(|tables| (tables.redirects(), tables.names())).unwrap_or_default()
     }
 
-    fn set(&self, tables: (Redirects, Names)) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = tables;
+    fn set(&self, tables: Tables) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(tables);
     }
 }
 
@@ -67,6 +68,8 @@ pub async fn run(config: ProxyConfig, client: Client) {
     // Until everything was listed once, what is missing may exist: connections go on by the tables that are there.
     following.synced().await;
     let mut tables = Tables::new(&config.node, &config.domain);
+    // What an earlier process left in the host's network is replaced whatever it is.
+    let mut changed = Changed::ALL;
     loop {
         let changes = subscription.next().await;
         let services = changes.iter().flat_map(|change| [change.old::<Service>(), change.new::<Service>()]);
@@ -82,18 +85,23 @@ pub async fn run(config: ProxyConfig, client: Client) {
                 .map(|slice| &**slice)
                 .filter(|slice| service::of_slice(slice).as_ref() == Some(&key))
                 .collect();
-            tables.update(&key, service.map(|service| &**service), &slices);
+            changed |= tables.update(&key, service.map(|service| &**service), &slices);
         }
-        apply(&config, &tables);
+        if changed.any() && apply(&config, &tables, changed) {
+            changed = Changed::default();
+        }
         rt::time::sleep(SYNC_EVERY).await;
     }
 }
 
-fn apply(config: &ProxyConfig, tables: &Tables) {
-    let (redirects, names) = (tables.redirects(), tables.names());
-    if let Err(error) = rt::net::set_redirects(redirects.clone()).and_then(|()| rt::net::set_names(names.clone())) {
+/// Hands over what changed. Says whether it was taken.
+fn apply(config: &ProxyConfig, tables: &Tables, changed: Changed) -> bool {
+    let redirects = || if changed.redirects { rt::net::set_redirects(tables.redirects()) } else { Ok(()) };
+    let names = || if changed.names { rt::net::set_names(tables.names()) } else { Ok(()) };
+    if let Err(error) = redirects().and_then(|()| names()) {
         tracing::warn!(%error, "the host's network does not take the proxy's tables");
-        return;
+        return false;
     }
-    config.view.set((redirects, names));
+    config.view.set(tables.clone());
+    true
 }

@@ -6,6 +6,7 @@ use api::discovery::v1::EndpointSlice;
 use rt::net::{Backends, Names, Redirects};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Namespace and name of a Service.
 pub type ServiceKey = (String, String);
@@ -18,10 +19,37 @@ pub type ServiceKey = (String, String);
 pub struct Tables {
     node: String,
     domain: String,
-    services: BTreeMap<ServiceKey, Contribution>,
+    services: BTreeMap<ServiceKey, Arc<Contribution>>,
 }
 
-#[derive(Clone, Debug, Default)]
+/// Which tables an update changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Where connections go.
+    pub redirects: bool,
+    /// What names stand for.
+    pub names: bool,
+}
+
+impl Changed {
+    /// Both of them.
+    pub const ALL: Self = Self { redirects: true, names: true };
+
+    /// Whether any is.
+    pub fn any(self) -> bool {
+        self.redirects || self.names
+    }
+}
+
+impl std::ops::BitOrAssign for Changed {
+    fn bitor_assign(&mut self, other: Self) {
+        self.redirects |= other.redirects;
+        self.names |= other.names;
+    }
+}
+
+/// What one Service contributes. Shared, so that a copy of the tables for whoever looks at them is cheap.
+#[derive(Debug, Default, PartialEq)]
 struct Contribution {
     redirects: BTreeMap<SocketAddr, Backends>,
     names: Names,
@@ -33,17 +61,26 @@ impl Tables {
         Self { node: node.to_owned(), domain: domain.to_owned(), services: BTreeMap::new() }
     }
 
-    /// A Service, `None` if it is gone, with all of its slices.
-    pub fn update(&mut self, key: &ServiceKey, service: Option<&Service>, slices: &[&EndpointSlice]) {
+    /// A Service, `None` if it is gone, with all of its slices. Says what that changes.
+    pub fn update(&mut self, key: &ServiceKey, service: Option<&Service>, slices: &[&EndpointSlice]) -> Changed {
         let Some(service) = service else {
-            self.services.remove(key);
-            return;
+            return if self.services.remove(key).is_some() { Changed::ALL } else { Changed::default() };
         };
         let contribution = Contribution {
             redirects: service::redirects(service, slices, &self.node),
             names: dns::names(service, slices, &self.domain),
         };
-        self.services.insert(key.clone(), contribution);
+        let changed = match self.services.get(key) {
+            Some(old) => Changed {
+                redirects: old.redirects != contribution.redirects,
+                names: old.names != contribution.names,
+            },
+            None => Changed::ALL,
+        };
+        if changed.any() {
+            self.services.insert(key.clone(), Arc::new(contribution));
+        }
+        changed
     }
 
     /// Where connections go. Should two Services claim one address, which the API server prevents, the first by
@@ -221,7 +258,12 @@ mod tests {
         back.update(&two, Some(&second), &[&b]);
         back.update(&one, Some(&first), &[&a]);
         assert_eq!((forth.redirects(), forth.names()), (back.redirects(), back.names()));
-        back.update(&one, None, &[]);
+        assert_eq!(back.update(&one, Some(&first), &[&a]), Changed::default());
+        let other = slice_of("a", "10.1.0.2@n1:r");
+        assert_eq!(back.update(&one, Some(&first), &[&other]), Changed::default(), "it still is ready");
+        let other = slice_of("a", "10.1.0.2@n1:s");
+        assert_eq!(back.update(&one, Some(&first), &[&other]), Changed { redirects: true, names: false });
+        assert_eq!(back.update(&one, None, &[]), Changed::ALL);
         assert_eq!(back.redirects().0.len(), 1, "a Service that is gone is redirected no more");
     }
 }

@@ -38,6 +38,8 @@ pub struct ClusterHistory {
     pub end: EndState,
     /// Requests that all API servers answered, per simulated second since the trial began.
     pub requests: Vec<u64>,
+    /// The same of the twin, the same trial without faults; `None` where no twin was run.
+    pub twin_requests: Option<Vec<u64>>,
 }
 
 /// Something that happened.

@@ -49,6 +49,8 @@ pub struct Trial {
     pub keep_log: bool,
     /// Whether to measure what each kind of task costs. Changes nothing in what happens.
     pub profile: bool,
+    /// Whether the same is run without faults too, to compare with.
+    pub twin: bool,
 }
 
 /// What came of a trial.
@@ -76,6 +78,24 @@ pub struct Cost {
 /// A panic of the harness itself, or a world in which nothing can happen any more, gives a record that holds nothing
 /// but that panic.
 pub fn run(trial: Trial) -> Outcome {
+    let twin = trial.twin.then(|| Trial {
+        config: Config { faults: false, ..trial.config.clone() },
+        schedule: Schedule::default(),
+        keep_log: false,
+        profile: false,
+        twin: false,
+        ..trial.clone()
+    });
+    let mut outcome = run_one(trial);
+    if let Some(twin) = twin {
+        let twin = run_one(twin);
+        outcome.record.cluster.twin_requests = Some(twin.record.cluster.requests);
+        outcome.cost.cpu_ns += twin.cost.cpu_ns;
+    }
+    outcome
+}
+
+fn run_one(trial: Trial) -> Outcome {
     let config = rt::sim::Config {
         seed: trial.seed,
         executor_seed: trial.executor_seed,
@@ -101,7 +121,8 @@ pub fn trial(config: Config, seed: u64) -> Trial {
     } else {
         Schedule::default()
     };
-    Trial { config, seed, executor_seed: seed, schedule, keep_log: false, profile: false }
+    let twin = config.faults && config.cluster.is_some() && seed.is_multiple_of(TWIN_EVERY);
+    Trial { config, seed, executor_seed: seed, schedule, keep_log: false, profile: false, twin }
 }
 
 /// Which hosts there are to be struck.
@@ -109,6 +130,9 @@ fn hosts(config: &Config) -> Hosts {
     let (nodes, zones) = config.cluster.as_ref().map_or((0, 0), |cluster| (cluster.nodes, cluster.zones));
     Hosts { members: config.members, client_hosts: config.client_hosts, nodes, zones }
 }
+
+/// Of the trials of an orchestrator, every so many has a twin: it costs as much as the trial itself.
+const TWIN_EVERY: u64 = 8;
 
 /// What may strike. The two kinds that stop all service come less often where much else is to be seen.
 fn swarm(config: &Config) -> Swarm {
@@ -177,14 +201,14 @@ fn squall(store: Config) -> Config {
     }
 }
 
-/// The standard trial of an orchestrator: ten simulated minutes, of which the last seven are for what takes detection,
-/// eviction and a restart elsewhere.
+/// The standard trial of an orchestrator: ten simulated minutes, of which seven are such that a node can be found lost,
+/// its pods be evicted and run elsewhere while it is away.
 fn deployments(store: Config) -> Config {
-    let cluster = Cluster { nodes: 10, zones: 3, apps: 12, pods: 100, writes_per_ks: 2_000, calls_per_s: 10 };
+    let cluster = Cluster { nodes: 10, zones: 3, apps: 12, pods: 100, writes_per_ks: 1_000, calls_per_s: 10 };
     Config {
         one_more_permille: 0,
-        faults_ns: 180 * SECOND,
-        calm_ns: 420 * SECOND,
+        faults_ns: 420 * SECOND,
+        calm_ns: 180 * SECOND,
         rate: 4,
         keys: 20,
         cluster: Some(cluster),

@@ -387,6 +387,7 @@ impl Stage {
                 calls,
                 end,
                 requests: lock(&self.nodes.requests).clone(),
+                twin_requests: None,
             },
             marks: seen.marks,
             ended_ns: self.world.now_ns(),

@@ -153,6 +153,28 @@ impl Ask {
         ask(what, format!("nodes {node}"), Method::PATCH, format!("/api/v1/nodes/{node}"), Some(body))
     }
 
+    /// A pod that runs once, for some seconds, and is never restarted.
+    pub(super) fn run_once(name: &str, seconds: u64, code: u8) -> Self {
+        let body = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default", "labels": {"app": "once"}},
+            "spec": {
+                "restartPolicy": "Never",
+                "terminationGracePeriodSeconds": 5,
+                "containers": [{
+                    "name": "once",
+                    "image": "hollow/job:1",
+                    "env": [
+                        {"name": "HOLLOW_RUN_MS", "value": (seconds * 1000).to_string()},
+                        {"name": "HOLLOW_EXIT_CODE", "value": code.to_string()},
+                    ],
+                    "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}},
+                }],
+            },
+        });
+        let object = format!("pods default/{name}");
+        ask("run", object, Method::POST, "/api/v1/namespaces/default/pods".to_owned(), Some(body))
+    }
+
     /// Evicts a pod, as its budget allows.
     pub(super) fn evict(namespace: &str, pod: &str) -> Self {
         let body =

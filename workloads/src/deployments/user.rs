@@ -12,7 +12,7 @@ use rt::random::Random;
 use std::time::Duration;
 
 /// From one thing that the operator does to the next.
-const OPERATOR_MS: std::ops::Range<u64> = 4_000..16_000;
+const OPERATOR_MS: std::ops::Range<u64> = 3_000..12_000;
 
 /// A drain tries every pod this often before it gives up; kubectl would go on for ever.
 const DRAIN_ROUNDS: u32 = 6;
@@ -125,15 +125,23 @@ fn answer_of_error(error: Error) -> Answer {
     }
 }
 
-/// Who runs the nodes: cordons, drains, evicts and deletes pods, until the faults end; then all nodes take pods again.
+/// Who runs the nodes: cordons, drains, evicts and deletes pods, and runs some that are never restarted, until the faults end; then all nodes take pods again.
 pub(super) async fn operator(setting: Setting, api: Client) {
     let mut random = stream(setting.seed, "operator", 0);
+    let mut runs = 0;
     loop {
         rt::time::sleep(Duration::from_millis(random.range(OPERATOR_MS))).await;
         if setting.recorder.now_ns() >= setting.config.faults_ns {
             break;
         }
-        match random.below(10) {
+        let number = runs;
+        match random.below(13) {
+            10..=12 => {
+                runs += 1;
+                let seconds = random.range(1..40);
+                let ask = Ask::run_once(&format!("once-{number}"), seconds, u8::from(random.chance(300)));
+                perform(&setting, &api, &ask).await;
+            }
             0..=2 => drain(&setting, &api, &mut random).await,
             3..=5 => delete_or_evict(&setting, &api, &mut random, false).await,
             _ => delete_or_evict(&setting, &api, &mut random, true).await,

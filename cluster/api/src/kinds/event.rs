@@ -37,9 +37,9 @@ impl Kind for Event {
         Field::text("involvedObject.resourceVersion"),
         Field::text("involvedObject.fieldPath"),
         Field::text("reason"),
-        Field::with("reportingComponent", |event| at(event, "reportingComponent", "")),
+        Field::with("reportingComponent", |event| at(event, "reportingComponent", ""), &["reportingComponent"]),
         // The older and the newer name of who says so stand in for each other.
-        Field::with("source", |event| at(event, "source.component", &at(event, "reportingComponent", ""))),
+        Field::with("source", |event| at(event, "source.component", &at(event, "reportingComponent", "")), &["source.component", "reportingComponent"]),
         Field::text("type"),
     ];
 

@@ -16,8 +16,8 @@ enum Read {
     Path(&'static str),
     /// The value at another path.
     Other(&'static str),
-    /// What a function makes of the object.
-    With(fn(&Value) -> String),
+    /// What a function makes of the values at these paths.
+    With(fn(&Value) -> String, &'static [&'static str]),
 }
 
 impl Field {
@@ -37,16 +37,28 @@ impl Field {
     pub(crate) const fn alias(label: &'static str, path: &'static str) -> Self {
         Self { label, read: Read::Other(path) }
     }
-    /// What a function makes of the object.
-    pub(crate) const fn with(label: &'static str, read: fn(&Value) -> String) -> Self {
-        Self { label, read: Read::With(read) }
+    /// What a function makes of the object, of which it looks at the values at `paths` alone.
+    pub(crate) const fn with(
+        label: &'static str,
+        read: fn(&Value) -> String,
+        paths: &'static [&'static str],
+    ) -> Self {
+        Self { label, read: Read::With(read, paths) }
+    }
+
+    fn paths(&self) -> &[&'static str] {
+        match &self.read {
+            Read::Path(_) => std::slice::from_ref(&self.label),
+            Read::Other(path) => std::slice::from_ref(path),
+            Read::With(_, paths) => paths,
+        }
     }
 
     fn read(&self, object: &Value) -> String {
         match self.read {
             Read::Path(absent) => at(object, self.label, absent),
             Read::Other(path) => at(object, path, ""),
-            Read::With(read) => read(object),
+            Read::With(read, _) => read(object),
         }
     }
 }
@@ -75,6 +87,11 @@ fn known(resource: &Resource, label: &str) -> Option<&'static Field> {
 /// Every field of an object that can be selected, by its label.
 pub fn selectable_fields(resource: &Resource, object: &Value) -> BTreeMap<&'static str, String> {
     METADATA.iter().chain(fields(resource)).map(|field| (field.label, field.read(object))).collect()
+}
+
+/// The paths, with dots between names, of all that [`selectable_fields`] looks at.
+pub fn selectable_paths(resource: &Resource) -> impl Iterator<Item = &'static str> {
+    METADATA.iter().chain(fields(resource)).flat_map(Field::paths).copied()
 }
 
 /// One field of an object; none if objects of the kind cannot be selected by it.

@@ -33,7 +33,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-pub use fields::{check_field, field, selectable_fields};
+pub use fields::{check_field, field, selectable_fields, selectable_paths};
 pub use pod::bind;
 pub use service::{NODE_PORTS, node_port_out_of_range};
 
@@ -49,7 +49,7 @@ use crate::{
 use errors::Errors;
 use fields::Field;
 use meta::NameCheck;
-use serde::Serialize;
+use serde::{Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 /// The column of ages.
@@ -102,6 +102,8 @@ struct Row {
     kind: &'static str,
     create: fn(&'static Resource, Value) -> Result<Value, Status>,
     update: fn(&'static Resource, Value, &Value, Option<Subresource>) -> Result<Value, Status>,
+    create_stored: fn(&'static Resource, &Value, &mut Vec<u8>) -> Result<(), Status>,
+    update_stored: fn(&'static Resource, &Update<'_>, &mut Vec<u8>) -> Result<bool, Status>,
     columns: &'static [Column],
     cells: fn(&Value, Timestamp) -> Option<Vec<Value>>,
     fields: &'static [Field],
@@ -113,6 +115,8 @@ const fn entry<T: Kind>() -> Row {
         kind: T::KIND,
         create: create::<T>,
         update: update::<T>,
+        create_stored: create_stored::<T>,
+        update_stored: update_stored::<T>,
         columns: T::COLUMNS,
         cells: cells::<T>,
         fields: T::FIELDS,
@@ -174,6 +178,37 @@ pub fn prepare_update(
     }
 }
 
+/// [`prepare_create`], appended to `out` as JSON: the type first, then the metadata without a version, then the rest.
+///
+/// # Errors
+/// As of [`prepare_create`].
+pub fn create_document(resource: &'static Resource, object: &Value, out: &mut Vec<u8>) -> Result<(), Status> {
+    let Some(row) = find(resource) else { return Err(Status::internal("nothing is known of the kind")) };
+    (row.create_stored)(resource, object, out)
+}
+
+/// An update of an object that is at hand as JSON.
+pub struct Update<'a> {
+    /// As it is to be.
+    pub new: &'a Value,
+    /// As it is: JSON.
+    pub old: &'a [u8],
+    /// What the caller addressed.
+    pub subresource: Option<Subresource>,
+    /// What must hold of the metadata that it has, before anything else is looked at.
+    pub check: &'a dyn Fn(&ObjectMeta) -> Result<(), Status>,
+}
+
+/// [`prepare_update`], appended to `out` as JSON: the type first, then the metadata without a version, then the rest. Says
+/// whether the object is being deleted and nothing in its metadata holds it.
+///
+/// # Errors
+/// As of [`prepare_update`], and those of the check.
+pub fn update_document(resource: &'static Resource, update: &Update<'_>, out: &mut Vec<u8>) -> Result<bool, Status> {
+    let Some(row) = find(resource) else { return Err(Status::internal("nothing is known of the kind")) };
+    (row.update_stored)(resource, update, out)
+}
+
 /// Columns of the resource's table; those of priority 1 are for `-o wide`.
 pub fn columns(resource: &Resource) -> &'static [Column] {
     find(resource).map_or(PLAIN_COLUMNS, |row| row.columns)
@@ -207,13 +242,26 @@ pub fn allows_unconditional_update(resource: &Resource) -> bool {
 }
 
 fn create<T: Kind>(resource: &'static Resource, object: Value) -> Result<Value, Status> {
+    let object: T = created(resource, object)?;
+    serde_json::to_value(object).map_err(Status::internal)
+}
+
+fn create_stored<T: Kind>(resource: &'static Resource, object: &Value, out: &mut Vec<u8>) -> Result<(), Status> {
+    let object: T = created(resource, object)?;
+    write(object, out)
+}
+
+fn created<'de, T: Kind, E>(resource: &'static Resource, object: E) -> Result<T, Status>
+where
+    E: Deserializer<'de, Error = serde_json::Error>,
+{
     let mut object: T = read(resource, object)?;
     meta::before_create(object.metadata_mut());
     object.on_create();
     let mut errors = Errors::default();
     meta::validate(object.metadata(), resource, T::NAME, &mut errors);
     object.validate(&mut errors);
-    write(resource, &object, errors)
+    checked(resource, object, errors)
 }
 
 fn update<T: Kind>(
@@ -222,8 +270,32 @@ fn update<T: Kind>(
     old: &Value,
     subresource: Option<Subresource>,
 ) -> Result<Value, Status> {
-    let mut new: T = read(resource, new)?;
-    let mut old = T::deserialize(old).map_err(|error| unreadable(resource, &error))?;
+    let new: T = read(resource, new)?;
+    let old = T::deserialize(old).map_err(|error| unreadable(resource, &error))?;
+    let object = updated(resource, new, old, subresource)?;
+    serde_json::to_value(object).map_err(Status::internal)
+}
+
+fn update_stored<T: Kind>(resource: &'static Resource, update: &Update<'_>, out: &mut Vec<u8>) -> Result<bool, Status> {
+    let old: T = serde_json::from_slice(update.old).map_err(|error| unreadable(resource, &error))?;
+    (update.check)(old.metadata())?;
+    let mut new: T = read(resource, update.new)?;
+    new.metadata_mut().managed_fields = None;
+    let object = updated(resource, new, old, update.subresource)?;
+    let meta = object.metadata();
+    let released = meta.deletion_timestamp.is_some()
+        && meta.finalizers.as_ref().is_none_or(Vec::is_empty)
+        && meta.deletion_grace_period_seconds.unwrap_or_default() == 0;
+    write(object, out)?;
+    Ok(released)
+}
+
+fn updated<T: Kind>(
+    resource: &'static Resource,
+    mut new: T,
+    mut old: T,
+    subresource: Option<Subresource>,
+) -> Result<T, Status> {
     old.fill();
     meta::before_update(new.metadata_mut(), old.metadata());
     match subresource {
@@ -241,7 +313,7 @@ fn update<T: Kind>(
         Some(Subresource::Finalize) => new.validate(&mut errors),
         Some(Subresource::Binding | Subresource::Eviction) => {}
     }
-    write(resource, &new, errors)
+    checked(resource, new, errors)
 }
 
 fn cells<T: Kind>(object: &Value, now: Timestamp) -> Option<Vec<Value>> {
@@ -249,8 +321,11 @@ fn cells<T: Kind>(object: &Value, now: Timestamp) -> Option<Vec<Value>> {
 }
 
 /// Reads a body, its quantities too, and fills in what it leaves out.
-fn read<T: Kind>(resource: &Resource, object: Value) -> Result<T, Status> {
-    let mut object: T = serde_json::from_value(object).map_err(|error| misread(resource, &error.to_string()))?;
+fn read<'de, T: Kind, E>(resource: &Resource, object: E) -> Result<T, Status>
+where
+    E: Deserializer<'de, Error = serde_json::Error>,
+{
+    let mut object = T::deserialize(object).map_err(|error| misread(resource, &error.to_string()))?;
     let mut wrong = None;
     object.quantities(&mut |text| match crate::quantity::Quantity::parse(&text.0) {
         Ok(quantity) => *text = quantity.to_text(),
@@ -263,12 +338,16 @@ fn read<T: Kind>(resource: &Resource, object: Value) -> Result<T, Status> {
     Ok(object)
 }
 
-fn write<T: Kind>(resource: &Resource, object: &T, errors: Errors) -> Result<Value, Status> {
+/// An object of which nothing is wrong.
+fn checked<T: Kind>(resource: &Resource, object: T, errors: Errors) -> Result<T, Status> {
     let errors = errors.into_vec();
-    if !errors.is_empty() {
-        return Err(Status::invalid(resource, object.name(), &errors));
-    }
-    serde_json::to_value(object).map_err(Status::internal)
+    if errors.is_empty() { Ok(object) } else { Err(Status::invalid(resource, object.name(), &errors)) }
+}
+
+/// Appends an object as a document without its version.
+fn write<T: Kind>(mut object: T, out: &mut Vec<u8>) -> Result<(), Status> {
+    object.metadata_mut().resource_version = None;
+    crate::document::write(&object, "", out).map_err(Status::internal)
 }
 
 fn unreadable(resource: &Resource, error: &serde_json::Error) -> Status {

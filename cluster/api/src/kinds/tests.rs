@@ -848,3 +848,55 @@ fn rows_are_those_of_kubectl() {
         60s |  |  | pod/p |  | kubelet, n1 | hello | 10m | 3 | a"]]
     .assert_eq(&lines.join("\n"));
 }
+
+/// A document's fields in their order, as JSON.
+fn in_order(object: &Value) -> String {
+    let map = object.as_object().unwrap();
+    let first = ["apiVersion", "kind", "metadata"];
+    let rest = map.keys().map(String::as_str).filter(|key| !first.contains(key));
+    let fields: Vec<String> = first.into_iter().chain(rest).map(|key| format!("{key:?}:{}", map[key])).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+#[test]
+fn documents_say_what_values_say() {
+    let status = json!({"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "hostIP": "10.0.0.2",
+        "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2024-01-02T03:04:05Z"}]});
+    let mut subjects = minimal();
+    let mut pod = subjects.iter().find(|object| object["kind"] == "Pod").unwrap().clone();
+    pod["metadata"]["labels"] = json!({"b": "1", "a": "2"});
+    pod["spec"] = json!({"nodeName": "n", "containers": [{"name": "c", "image": "nginx", "env": [{"name": "A", "value": "b\n"}],
+        "resources": {"limits": {"memory": "1Gi", "cpu": "1"}, "requests": {"cpu": "100m"}},
+        "livenessProbe": {"httpGet": {"port": 80}}, "ports": [{"containerPort": 80, "hostPort": 81}]}]});
+    subjects.push(pod);
+    for object in subjects {
+        let of = resource(object["kind"].as_str().unwrap());
+        let created = prepare_create(of, object.clone()).unwrap();
+        let mut document = Vec::new();
+        create_document(of, &object, &mut document).unwrap();
+        let mut expected = created.clone();
+        expected["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+        assert_eq!(String::from_utf8(document.clone()).unwrap(), in_order(&expected));
+        for subresource in [None, Some(Subresource::Status)] {
+            let mut new = created.clone();
+            new["metadata"]["annotations"] = json!({"x": "y"});
+            new["metadata"]["resourceVersion"] = "7".into();
+            if of.kind == "Pod" {
+                new["status"] = status.clone();
+            }
+            let expected = prepare_update(of, new.clone(), &created, subresource);
+            let check = |_: &ObjectMeta| Ok(());
+            let mut out = Vec::new();
+            let update = Update { new: &new, old: &document, subresource, check: &check };
+            let told = update_document(of, &update, &mut out);
+            match expected {
+                Ok(mut expected) => {
+                    expected["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+                    assert_eq!(String::from_utf8(out).unwrap(), in_order(&expected));
+                    assert_eq!(told, Ok(false));
+                }
+                Err(status) => assert_eq!(told, Err(status)),
+            }
+        }
+    }
+}

@@ -30,6 +30,7 @@ mod c35;
 mod c36;
 mod c38;
 mod c39;
+mod c40;
 mod c41;
 mod c42;
 mod c8;
@@ -97,6 +98,7 @@ pub(crate) fn judge(record: &Record, log: &Log<'_>) -> Vec<Verdict> {
         c36::check,
         c38::check,
         c39::check,
+        c40::check,
         c41::check,
         c42::check,
     ];

@@ -38,7 +38,7 @@ impl Kind for Pod {
         Field::flag("spec.hostNetwork"),
         Field::text("status.phase"),
         Field::text("status.podIP"),
-        Field::with("status.podIPs", |pod| super::fields::at(pod, "status.podIP", "")),
+        Field::with("status.podIPs", |pod| super::fields::at(pod, "status.podIP", ""), &["status.podIP"]),
         Field::text("status.nominatedNodeName"),
         // The name of the field in the first beta.
         Field::alias("spec.host", "spec.nodeName"),
