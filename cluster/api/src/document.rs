@@ -50,7 +50,9 @@ impl SerializeStruct for Parts<'_> {
     fn end(self) -> Result<(), Self::Error> {
         let Self { without: _, out, api_version, kind, metadata, rest } = self;
         out.reserve(metadata.len() + rest.len() + 128);
-        for (name, part) in [(&b"{\"apiVersion\":"[..], api_version), (b",\"kind\":", kind), (b",\"metadata\":", metadata)] {
+        for (name, part) in
+            [(&b"{\"apiVersion\":"[..], api_version), (b",\"kind\":", kind), (b",\"metadata\":", metadata)]
+        {
             out.extend_from_slice(name);
             out.extend_from_slice(&part);
         }
@@ -197,7 +199,11 @@ mod tests {
     fn the_head_comes_first_and_a_field_can_be_left_out() {
         let mut map = ConfigMap { data: Some([("a".to_owned(), "b".to_owned())].into()), ..ConfigMap::default() };
         map.metadata.name = Some("m".to_owned());
-        check(&map, "", expect![[r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"m"},"data":{"a":"b"}}"#]]);
+        check(
+            &map,
+            "",
+            expect![[r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"m"},"data":{"a":"b"}}"#]],
+        );
         let status = PodStatus { phase: Some("Running".to_owned()), ..PodStatus::default() };
         let pod = Pod { spec: Some(PodSpec::default()), status: Some(status), ..Pod::default() };
         let expected = expect![[r#"{"apiVersion":"v1","kind":"Pod","metadata":{},"status":{"phase":"Running"}}"#]];

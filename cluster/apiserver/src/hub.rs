@@ -234,7 +234,9 @@ impl Feed {
         if next <= kept.since {
             return None;
         }
-        let first = kept.changes.partition_point(|change| change.revision < next);
+        // Counted from the end: most who ask have everything but the last few.
+        let new = kept.changes.iter().rev().take_while(|change| change.revision >= next).count();
+        let first = kept.changes.len() - new;
         let known = kept.changes.range(first..).take_while(|change| change.revision <= sorted);
         let (pulled, next) = whole_revisions(known.cloned(), sorted);
         Some(Pull::Changes(pulled, next))

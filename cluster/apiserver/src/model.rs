@@ -2,12 +2,12 @@
 
 use crate::accept::{BodyForm, PatchForm};
 use crate::query::FieldValidation;
+pub use api::kinds::Update;
 use api::patch::{self, PatchKind};
 use api::resource::Subresource;
 use api::schema::{self, Type};
 use api::selector::Fields;
 use api::table::Column;
-pub use api::kinds::Update;
 use api::{Resource, Status, Timestamp, kinds, protobuf};
 use serde_json::Value;
 use std::collections::BTreeMap;

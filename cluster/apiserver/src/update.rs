@@ -171,12 +171,7 @@ fn is_plain(target: &Target) -> bool {
 }
 
 /// Replaces a plain object: from what is stored to what is to be stored without a [`Value`] between.
-fn decide_replace(
-    target: &Target,
-    how: &How<'_>,
-    new: &Value,
-    stored: &Stored,
-) -> Result<Decision<Given>, Status> {
+fn decide_replace(target: &Target, how: &How<'_>, new: &Value, stored: &Stored) -> Result<Decision<Given>, Status> {
     let resource = target.resource;
     let &How { edit, lease, dry_run } = how;
     let check = |current: &api::ObjectMeta| {

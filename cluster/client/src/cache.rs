@@ -9,6 +9,8 @@ use api::resource::Resource;
 use api::{Object, ObjectExt, ObjectMeta};
 use imbl::{OrdMap, OrdSet};
 use std::any::Any;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -22,7 +24,8 @@ type KindKey = (&'static str, &'static str);
 /// All that is known, by kind.
 #[derive(Clone, Default)]
 pub struct Caches {
-    kinds: BTreeMap<KindKey, Arc<dyn Kind>>,
+    /// Shared until it changes: snapshots are taken far more often.
+    kinds: Arc<BTreeMap<KindKey, Arc<dyn Kind>>>,
 }
 
 /// The objects of one kind.
@@ -143,8 +146,8 @@ impl Objects {
         }
     }
 
-    fn get(&self, id: &Id) -> Option<&Erased> {
-        self.objects.get(id)
+    fn get(&self, namespace: &str, name: &str) -> Option<&Erased> {
+        self.objects.get(&(namespace, name) as &dyn Names)
     }
 
     fn all(&self) -> Iter<'_> {
@@ -204,7 +207,7 @@ impl Caches {
 
     /// An object; `namespace` is empty for what is cluster-scoped.
     pub fn get<T: Object>(&self, namespace: &str, name: &str) -> Option<&Arc<T>> {
-        self.find(kind_of::<T>(), &id_of(namespace, name)).map(own_type)
+        self.find(kind_of::<T>(), namespace, name).map(own_type)
     }
 
     /// All objects of a kind, in order of namespace and name.
@@ -243,7 +246,7 @@ impl Caches {
 
     /// Notes that everything of a kind up to `revision` is in here: for informers.
     pub(crate) fn note_seen(&mut self, resource: &Resource, revision: i64) {
-        if let Some(kind) = self.kinds.get_mut(&key_of(resource)) {
+        if let Some(kind) = Arc::make_mut(&mut self.kinds).get_mut(&key_of(resource)) {
             own(kind).objects_mut().seen(revision);
         }
     }
@@ -260,7 +263,7 @@ impl Caches {
 
     /// One object, whatever its type.
     pub(crate) fn held_of(&self, resource: &Resource, id: &Id) -> Option<&Erased> {
-        self.find(key_of(resource), id)
+        self.find(key_of(resource), &id.0, &id.1)
     }
 
     /// The kinds that are followed, in order of group and kind.
@@ -280,15 +283,15 @@ impl Caches {
 
     /// Metadata of one object, whatever its type.
     pub fn metadata_of(&self, resource: &Resource, namespace: &str, name: &str) -> Option<&ObjectMeta> {
-        self.find(key_of(resource), &id_of(namespace, name)).map(|object| object.metadata())
+        self.find(key_of(resource), namespace, name).map(|object| object.metadata())
     }
 
     fn objects(&self, kind: KindKey) -> Option<&Objects> {
         self.kinds.get(&kind).map(|kind| kind.objects())
     }
 
-    fn find(&self, kind: KindKey, id: &Id) -> Option<&Erased> {
-        self.objects(kind)?.get(id)
+    fn find(&self, kind: KindKey, namespace: &str, name: &str) -> Option<&Erased> {
+        self.objects(kind)?.get(namespace, name)
     }
 
     fn some(&self, kind: KindKey, which: fn(&Objects) -> Iter<'_>) -> Iter<'_> {
@@ -300,7 +303,7 @@ impl Caches {
     }
 
     fn kind_mut(&mut self, codec: &'static Codec) -> &mut dyn Kind {
-        own(self.kinds.entry(key_of((codec.resource)())).or_insert_with(codec.store))
+        own(Arc::make_mut(&mut self.kinds).entry(key_of((codec.resource)())).or_insert_with(codec.store))
     }
 
     /// [`Caches::store_mut`] of a type that only its user knows.
@@ -334,6 +337,50 @@ fn own_type<T: Object>(held: &Erased) -> &Arc<T> {
 fn owner_uids(object: &dyn Held) -> impl Iterator<Item = &str> {
     let uncontrolled = object.controller().is_none().then_some("");
     object.owners().iter().map(|owner| owner.uid.as_str()).chain(uncontrolled)
+}
+
+/// An [`Id`], or the texts of one: what is looked up need not be made an `Id` for it.
+trait Names {
+    fn names(&self) -> (&str, &str);
+}
+
+impl Names for Id {
+    fn names(&self) -> (&str, &str) {
+        (&self.0, &self.1)
+    }
+}
+
+impl Names for (&str, &str) {
+    fn names(&self) -> (&str, &str) {
+        *self
+    }
+}
+
+impl<'a> Borrow<dyn Names + 'a> for Id {
+    fn borrow(&self) -> &(dyn Names + 'a) {
+        self
+    }
+}
+
+impl PartialEq for dyn Names + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.names() == other.names()
+    }
+}
+
+impl Eq for dyn Names + '_ {}
+
+impl PartialOrd for dyn Names + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// As that of [`Id`].
+impl Ord for dyn Names + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.names().cmp(&other.names())
+    }
 }
 
 fn id_of(namespace: &str, name: &str) -> Id {

@@ -105,6 +105,8 @@ pub struct Watch {
     keys: Box<Keys>,
     /// Has a set of informers follow the kind.
     follow: fn(&mut Informers),
+    /// Whether changes of it concern no key.
+    only_looked_up: bool,
 }
 
 impl Watch {
@@ -125,7 +127,18 @@ impl Watch {
             let object: &Arc<T> = object.downcast_ref().expect("an informer hands out objects of its own kind");
             keys(caches, object)
         };
-        Self { resource: T::resource(), keys: Box::new(keys), follow: Informers::follow::<T> }
+        let follow = Informers::follow::<T>;
+        Self { resource: T::resource(), keys: Box::new(keys), follow, only_looked_up: false }
+    }
+
+    /// Objects of `T` are looked up in the caches; changes of them concern no key.
+    pub fn lookup<T: Object>() -> Self {
+        Self { only_looked_up: true, ..Self::map::<T>(|_, _| Vec::new()) }
+    }
+
+    /// Whether it is a [`Watch::lookup`].
+    pub fn is_lookup(&self) -> bool {
+        self.only_looked_up
     }
 
     /// Of which kind.

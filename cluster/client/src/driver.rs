@@ -278,7 +278,8 @@ struct Settled {
 impl Worker {
     /// Returns only if a newer epoch is found to write.
     async fn run(self) {
-        let mut resources: Vec<&'static Resource> = self.watches.iter().map(Watch::resource).collect();
+        let mut resources: Vec<&'static Resource> =
+            self.watches.iter().filter(|watch| !watch.is_lookup()).map(Watch::resource).collect();
         resources.dedup();
         let mut subscription = self.following.subscribe_to(&resources);
         let (sender, mut settled) = mpsc::channel::<Settled>(IN_FLIGHT);

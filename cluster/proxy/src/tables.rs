@@ -71,10 +71,9 @@ impl Tables {
             names: dns::names(service, slices, &self.domain),
         };
         let changed = match self.services.get(key) {
-            Some(old) => Changed {
-                redirects: old.redirects != contribution.redirects,
-                names: old.names != contribution.names,
-            },
+            Some(old) => {
+                Changed { redirects: old.redirects != contribution.redirects, names: old.names != contribution.names }
+            }
             None => Changed::ALL,
         };
         if changed.any() {

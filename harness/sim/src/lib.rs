@@ -157,7 +157,7 @@ pub const SCENARIOS: [(&str, &str); 7] = [
         "an orchestrator of 3 + 10 hosts with 100 pods: Deployments and Services under all kinds of faults",
     ),
     ("harbour", "the same, to which nothing happens"),
-    ("squall", "a small one of 3 + 4 hosts with 16 pods, in two minutes and a half: what takes minutes is not seen"),
+    ("squall", "a small one of 3 + 4 hosts with 16 pods, in three minutes: what takes longer is not seen"),
 ];
 
 /// The scenario called `name`.
@@ -193,7 +193,7 @@ fn squall(store: Config) -> Config {
         one_more_permille: 0,
         client_hosts: 1,
         faults_ns: 70 * SECOND,
-        calm_ns: 80 * SECOND,
+        calm_ns: 110 * SECOND,
         rate: 4,
         keys: 20,
         cluster: Some(cluster),

@@ -1,6 +1,6 @@
 //! Trials as the harness runs them.
 
-use record::{Config, Observation, Outcome, Record, Request};
+use record::{Config, Observation, Outcome, Record, Request, Sight};
 use sim::{Trial, run, scenario, trial};
 
 const SECOND: u64 = 1_000_000_000;
@@ -101,4 +101,18 @@ fn trials_with_faults_hold_and_converge() {
         let (asked, answered) = (record.operations.len(), answered(&record));
         assert!(answered * 2 > asked, "seed {seed}: {answered} of {asked} operations were answered");
     }
+}
+
+#[test]
+fn an_orchestrator_holds_and_its_log_repeats() {
+    let again = || run(Trial { keep_log: true, ..trial(scenario("squall").expect("it is listed"), 8) });
+    let (one, other) = (again(), again());
+    judge(&one.record);
+    let differs = one.log.iter().zip(&other.log).flat_map(|(a, b)| a.lines().zip(b.lines())).find(|(a, b)| a != b);
+    assert_eq!(differs, None);
+    assert_eq!(one.record.log_hash, other.record.log_hash);
+    let history = &one.record.cluster;
+    assert!(history.sights.iter().any(|sight| matches!(sight, Sight::Started(_))), "containers ran");
+    assert!(history.calls.iter().any(|call| call.answer.is_ok()), "Services were called");
+    assert!(history.twin_requests.is_some(), "every eighth seed has a twin");
 }

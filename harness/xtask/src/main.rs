@@ -41,7 +41,7 @@ const FLAGS: [&str; 3] = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_R
 const SIMULATOR: [&str; 4] = ["--target-dir", "target/seatrial", "--config", "build.rustflags=['--cfg','madsim']"];
 
 /// Crates that are different under the simulator's cfg, or exist only there. The others were tested already.
-const SIMULATED: [&str; 6] = ["rt", "store", "seaworthy", "workloads", "sim", "seatrial"];
+const SIMULATED: [&str; 7] = ["rt", "store", "kubelet", "seaworthy", "workloads", "sim", "seatrial"];
 
 /// Times `kill -9` strikes in the trial with real processes: enough to hit leader and followers, in seconds.
 const REAL_KILLS: &str = "5";
@@ -98,8 +98,10 @@ fn steps() -> Vec<Step> {
         of_simulator("clippy, simulator", "clippy", &["--all-targets", "--", "-D", "warnings"]),
         of_workspace("tests, production", &["test", "--no-fail-fast"]),
         of_simulator("tests, simulator", "test", &["--no-fail-fast"]),
-        of_workspace("trials", &["trial", "run", "--seeds", "30"]),
+        of_workspace("trials of the store", &["trial", "run", "--seeds", "30"]),
+        of_workspace("trials, orchestrator", &["trial", "run", "--scenario", "squall", "--seeds", "20"]),
         of_workspace("determinism", &["trial", "determinism", "--seeds", "2"]),
+        of_workspace("determinism, orch.", &["trial", "determinism", "--scenario", "squall", "--seeds", "1"]),
         of_workspace("real processes", &["trial", "real", "--kills", REAL_KILLS]),
         of_workspace("mutants apply", &["trial", "mutants", "--check"]),
     ]

@@ -39,7 +39,11 @@ impl Kind for Event {
         Field::text("reason"),
         Field::with("reportingComponent", |event| at(event, "reportingComponent", ""), &["reportingComponent"]),
         // The older and the newer name of who says so stand in for each other.
-        Field::with("source", |event| at(event, "source.component", &at(event, "reportingComponent", "")), &["source.component", "reportingComponent"]),
+        Field::with(
+            "source",
+            |event| at(event, "source.component", &at(event, "reportingComponent", "")),
+            &["source.component", "reportingComponent"],
+        ),
         Field::text("type"),
     ];
 

@@ -38,11 +38,7 @@ impl Field {
         Self { label, read: Read::Other(path) }
     }
     /// What a function makes of the object, of which it looks at the values at `paths` alone.
-    pub(crate) const fn with(
-        label: &'static str,
-        read: fn(&Value) -> String,
-        paths: &'static [&'static str],
-    ) -> Self {
+    pub(crate) const fn with(label: &'static str, read: fn(&Value) -> String, paths: &'static [&'static str]) -> Self {
         Self { label, read: Read::With(read, paths) }
     }
 

@@ -16,8 +16,8 @@ pub(crate) use decode::write_time;
 pub use decode::{DecodeError, Decoded, decode, unknown_fields};
 pub use facts::find;
 pub(crate) use json::too_large;
-pub use plain::decode_plain;
 pub use json::{MAX_DEPTH, MAX_VALUES, ParseError, depth, strict_parse};
+pub use plain::decode_plain;
 
 use crate::resource::Resource;
 use crate::status::Status;

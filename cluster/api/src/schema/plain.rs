@@ -7,7 +7,7 @@
 
 use super::decode::{base64_again, emitted, quantity_again, time_again, zero};
 use super::json::{MAX_DEPTH, MAX_VALUES, Seen, Strict};
-use super::{Emit, Kind, Type};
+use super::{Emit, Field, Kind, Type};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt;
@@ -83,8 +83,9 @@ impl Plain<'_> {
         }
         let mut found: Vec<(usize, Value)> = Vec::new();
         let (mut told, mut present) = (0_u128, 0_u128);
-        let mut sorted = true;
-        while let Some(place) = access.next_key_seed(Place(ty))? {
+        let (mut sorted, mut next) = (true, 0);
+        while let Some(place) = access.next_key_seed(Place { ty, next })? {
+            next = place + 1;
             let bit = 1_u128 << place;
             if told & bit != 0 {
                 return Err(unusual());
@@ -211,7 +212,11 @@ impl<'de> Visitor<'de> for Plain<'_> {
 }
 
 /// Finds the place of a field by its name.
-struct Place<'a>(&'a Type);
+struct Place<'a> {
+    ty: &'a Type,
+    /// Where it is likely to be, or shortly after: writers have their fields in order of names.
+    next: usize,
+}
 
 impl<'de> DeserializeSeed<'de> for Place<'_> {
     type Value = usize;
@@ -228,7 +233,10 @@ impl Visitor<'_> for Place<'_> {
         f.write_str("the name of a field")
     }
     fn visit_str<E: Error>(self, name: &str) -> Result<usize, E> {
-        self.0.fields.binary_search_by(|field| field.name.cmp(name)).map_err(|_| unusual())
+        let (before, after) = self.ty.fields.split_at(self.next.min(self.ty.fields.len()));
+        let is_it = |field: &Field| field.name == name;
+        let found = after.iter().position(is_it).map(|place| self.next + place);
+        found.or_else(|| before.iter().position(is_it)).ok_or_else(unusual)
     }
 }
 

@@ -205,10 +205,19 @@ fn what_is_no_json_or_too_much_of_it_is_refused() {
 
 #[test]
 fn times_are_read_in_one_pass_as_in_two() {
-    for time in ["2024-02-28T23:59:59Z", "2024-02-30T00:00:00Z", "2024-02-03T04:05:60Z", "0001-01-01T00:00:00Z", "2024-02-03t04:05:06Z"] {
+    for time in [
+        "2024-02-28T23:59:59Z",
+        "2024-02-30T00:00:00Z",
+        "2024-02-03T04:05:60Z",
+        "0001-01-01T00:00:00Z",
+        "2024-02-03t04:05:06Z",
+    ] {
         check_one_pass(ty("core.v1.Pod"), &json!({"metadata": {"creationTimestamp": time}}).to_string());
         let micro = time.replace('Z', ".123456Z");
-        check_one_pass(ty("coordination.v1.Lease"), &json!({"spec": {"renewTime": time, "acquireTime": micro}}).to_string());
+        check_one_pass(
+            ty("coordination.v1.Lease"),
+            &json!({"spec": {"renewTime": time, "acquireTime": micro}}).to_string(),
+        );
     }
     let pod = r#"{"metadata":{"creationTimestamp":"2024-02-28T23:59:59Z","labels":{"a":null}},"spec":{"containers":[{"env":null,"name":"a"}],"priority":1}}"#;
     assert!(check_one_pass(ty("core.v1.Pod"), pod));

@@ -63,7 +63,12 @@ pub(super) fn addresses(pod: &Pod, family: &str) -> Vec<String> {
 
 /// Whether a pod has endpoints at all: its containers have not ended, and it has an address.
 pub(super) fn has_endpoints(pod: &Pod, include_terminating: bool) -> bool {
-    let has_ip = || !addresses(pod, "IPv4").is_empty() || !addresses(pod, "IPv6").is_empty();
+    // An address is of one of both families.
+    let has_ip = || {
+        let status = pod.status.as_ref();
+        let several = status.into_iter().flat_map(|status| status.pod_ips.iter().flatten()).any(|ip| !ip.ip.is_empty());
+        several || status.and_then(|status| status.pod_ip.as_deref()).is_some_and(|ip| !ip.is_empty())
+    };
     !pod::is_terminal(pod) && has_ip() && (include_terminating || !pod.is_terminating())
 }
 

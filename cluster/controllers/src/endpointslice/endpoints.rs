@@ -28,7 +28,7 @@ pub(super) fn watches() -> Vec<Watch> {
         Watch::map::<Pod>(super::services_of),
         Watch::map::<Endpoints>(move |_, endpoints| ours(endpoints)),
         // Only looked up.
-        Watch::map::<Namespace>(|_, _| Vec::new()),
+        Watch::lookup::<Namespace>(),
     ]
 }
 

@@ -42,8 +42,8 @@ fn watch_slices() -> Vec<Watch> {
         Watch::map::<Pod>(services_of),
         Watch::map::<EndpointSlice>(move |_, slice| owner(slice)),
         // Only looked up: a pod that is bound to a node not known yet makes the key come again.
-        Watch::map::<Node>(|_, _| Vec::new()),
-        Watch::map::<Namespace>(|_, _| Vec::new()),
+        Watch::lookup::<Node>(),
+        Watch::lookup::<Namespace>(),
     ]
 }
 

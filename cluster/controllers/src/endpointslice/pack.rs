@@ -17,10 +17,16 @@ pub(super) type EndpointKey = (String, String, String, Vec<String>);
 
 /// The key of an endpoint.
 pub(super) fn key(endpoint: &Endpoint) -> EndpointKey {
-    let target = endpoint.target_ref.clone().unwrap_or_default();
+    let target = endpoint.target_ref.as_ref();
+    let text = |text: Option<&String>| text.cloned().unwrap_or_default();
     let mut addresses = endpoint.addresses.clone();
     addresses.sort();
-    (target.namespace.unwrap_or_default(), target.name.unwrap_or_default(), target.uid.unwrap_or_default(), addresses)
+    (
+        text(target.and_then(|target| target.namespace.as_ref())),
+        text(target.and_then(|target| target.name.as_ref())),
+        text(target.and_then(|target| target.uid.as_ref())),
+        addresses,
+    )
 }
 
 /// What becomes of the slices of one set of ports.

@@ -131,7 +131,7 @@ impl Controller for NodeCidr {
 
     fn watches(&self) -> Vec<Watch> {
         // Only looked up: pods of nodes that are gone hold their blocks.
-        vec![Watch::own::<Node>(), Watch::map::<Pod>(|_, _| Vec::new())]
+        vec![Watch::own::<Node>(), Watch::lookup::<Pod>()]
     }
 
     fn restart(&mut self) {

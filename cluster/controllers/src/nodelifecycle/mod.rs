@@ -65,7 +65,7 @@ impl Controller for NodeLifecycle {
             Watch::own::<Node>(),
             Watch::map::<Lease>(move |_, lease| vec![node_of(lease)]),
             // Only looked up, when a node ceases to be ready.
-            Watch::map::<Pod>(|_, _| Vec::new()),
+            Watch::lookup::<Pod>(),
         ]
     }
 
