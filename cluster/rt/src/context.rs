@@ -93,6 +93,13 @@ impl Drop for Entered<'_> {
     }
 }
 
+/// What `look` returns when it is called under a context: it sees that node's clocks.
+pub(crate) fn under<R>(node: Arc<NodeContext>, look: impl FnOnce() -> R) -> R {
+    let mut node = Some(node);
+    let _entered = Entered::new(&mut node);
+    look()
+}
+
 /// A future that is polled and dropped under a context.
 pub(crate) struct InContext<F> {
     node: Option<Arc<NodeContext>>,

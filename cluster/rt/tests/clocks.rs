@@ -224,3 +224,17 @@ fn a_sleep_that_is_polled_by_another_task_wakes_that_one() {
         assert_eq!(done.await, Ok(()));
     });
 }
+
+#[test]
+fn who_looks_as_a_process_sees_its_clocks() {
+    with_two(config(), |scene| async move {
+        scene.world.set_rate(scene.a, 500);
+        scene.sleep(s(10)).await;
+        let looked = scene.world.look_as(scene.a, Instant::now).unwrap();
+        assert!(now_on(&scene, scene.a).await - looked < ms(1));
+        assert!(Instant::now() - looked > s(4), "the harness's own clock runs true");
+        scene.world.kill(scene.a);
+        assert_eq!(scene.world.look_as(scene.a, || ()), None);
+    })
+    .unwrap();
+}

@@ -236,7 +236,7 @@ mod checks {
         scene.world.replace_disk(scene.a);
         scene.world.power_on(scene.a);
         let names = async { Dir::open("/data").await?.list().await };
-        assert_eq!(scene.on(names).await.unwrap(), Vec::<String>::new());
+        assert_eq!(scene.on(scene.a, names).await.unwrap(), Vec::<String>::new());
     }
 
     pub async fn unsynced_writes_survive_out_of_order(scene: Scene) {

@@ -204,7 +204,9 @@ impl Stage {
         let mut seen = lock(&self.nodes.queues);
         for (number, running) in self.running.iter().enumerate() {
             let Some(server) = lock(running).clone() else { continue };
-            for (component, view) in server.components() {
+            // Queues tell how long keys have waited by their process's own clock.
+            let components = self.world.look_as(self.members[number], || server.components());
+            for (component, view) in components.unwrap_or_default() {
                 for (queue, (length, oldest)) in view.queues {
                     let oldest_ns = oldest.as_nanos().try_into().unwrap_or(Ns::MAX);
                     let most = seen.entry(format!("s{}/{component}/{queue}", number + 1)).or_default();

@@ -2,6 +2,7 @@
 //!
 //! The API server knows create, get, list, watch, update, update of status and graceful deletion of whatever it is given,
 //! and keeps resource versions; nothing else.
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing where it stands")]
 
 use api::core::v1::{Container, ContainerPort, EnvVar, HTTPGetAction, Node, NodeSpec, Pod, PodSpec, Probe};
 use api::{IntOrString, ObjectMeta};

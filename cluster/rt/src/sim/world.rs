@@ -266,6 +266,13 @@ impl World {
         crate::context::with(|node| node.host)
     }
 
+    /// What `look` finds when it looks as the process on `host` does, with its clocks; `None` if none runs there. For
+    /// looking at what a process holds.
+    pub fn look_as<R>(&self, host: HostId, look: impl FnOnce() -> R) -> Option<R> {
+        let node = self.host(host).running.clone()?;
+        Some(crate::context::under(node, look))
+    }
+
     // What the rest of the crate needs of a world.
 
     pub(super) fn madsim(&self) -> &Handle {

@@ -58,11 +58,11 @@ fn free_since(life: &PodLife<'_>) -> Option<Ns> {
 /// Whether the agent of a pod's node is down at a time.
 fn is_down(world: &World<'_>, pod: &Pod, at_ns: Ns) -> bool {
     let Some(number) = world.node_of(pod) else { return false };
-    let states = world.record.cluster.sights.iter().filter_map(|sight| {
+    let last = world.record.cluster.sights.iter().rev().find_map(|sight| {
         let Sight::Agent { at_ns: then_ns, node, up } = sight else { return None };
         (*node == number && *then_ns <= at_ns).then_some(*up)
     });
-    states.last() == Some(false)
+    last == Some(false)
 }
 
 #[cfg(test)]

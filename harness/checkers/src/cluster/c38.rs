@@ -241,7 +241,7 @@ fn is_excused(world: &World<'_>, owner: &Owner<'_>, loss: &Loss<'_>) -> bool {
     let near_ns = deadline_ns - 2 * CONVERGE_NS;
     let struck = world
         .strikes_between(near_ns, deadline_ns)
-        .any(|strike| !std::ptr::eq(strike, loss.strike) && !(strike.nodes.is_empty() && strike.members.is_empty()));
+        .any(|strike| !std::ptr::eq(strike, loss.strike) && (!strike.nodes.is_empty() || !strike.members.is_empty()));
     // Somebody else's deletion, of a pod that was to stay.
     let deleted = owner.pods.iter().any(|life| {
         let going = life.first(|pod| !is_active(pod)).map(|version| version.at_ns).or(life.gone.map(|gone| gone.0));

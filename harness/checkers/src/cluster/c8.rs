@@ -63,7 +63,7 @@ fn superseded_ns(history: &[&Commit], known: Option<i64>) -> Option<Option<Ns>> 
         _ => false,
     };
     // Before its first version an object was not there, as after its removal.
-    let next = match (history.iter().rposition(|commit| holds(&commit)), known) {
+    let next = match (history.iter().rposition(holds), known) {
         (Some(place), _) => place + 1,
         (None, None) => 0,
         (None, Some(_)) => return None,
