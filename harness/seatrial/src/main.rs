@@ -44,6 +44,7 @@ const MARKS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/marks.rs"));
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    machine::keep_freed_memory();
     match dispatch(Cli::parse().command) {
         Ok(exit) => exit.into(),
         Err(error) => {

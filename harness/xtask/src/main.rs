@@ -5,7 +5,9 @@
 //! ```
 //!
 //! Three sets of artifacts come out of it and each is built once: the production build in `target`, the simulator's
-//! trial and dev builds in `target/seatrial`. Clippy shares nothing with them but the build scripts.
+//! trial and dev builds in `target/seatrial`. Clippy shares nothing with them but the build scripts. The simulator's
+//! tests use the dev build, which the check of determinism needs anyway: compiling them at speed takes longer than
+//! running them without.
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
@@ -111,9 +113,9 @@ fn owned(parts: &[&str]) -> Vec<String> {
     parts.iter().map(|part| String::from(*part)).collect()
 }
 
-/// A cargo command on the crates of the simulator, in its build.
+/// A cargo command on the crates of the simulator, in its dev build.
 fn simulator(command: &str, rest: &[&str]) -> Vec<String> {
-    let mut parts = vec![command, "--profile", "trial"];
+    let mut parts = vec![command];
     parts.extend(SIMULATOR);
     for name in SIMULATED {
         parts.extend(["-p", name]);
