@@ -39,6 +39,8 @@ mod transactions;
 #[cfg(test)]
 mod wrong;
 
+pub use cluster::{effective_writes_of, twin_of};
+
 /// Judges the record by every guarantee, in order of [`record::Guarantee`].
 pub fn judge(record: &Record) -> Vec<Verdict> {
     let h = History::new(record);

@@ -4,6 +4,7 @@
 //! Objects are not here: every change of one is a change of a key below `/registry/` in
 //! [`Observation::Applied`](crate::Observation::Applied), whose value is the object as stored.
 
+use crate::Twin;
 use faults::Ns;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -38,8 +39,8 @@ pub struct ClusterHistory {
     pub end: EndState,
     /// Requests that all API servers answered, per simulated second since the trial began.
     pub requests: Vec<u64>,
-    /// The same of the twin, the same trial without faults; `None` where no twin was run.
-    pub twin_requests: Option<Vec<u64>>,
+    /// The same trial without faults, to compare with; `None` where none was run.
+    pub twin: Option<Twin>,
 }
 
 /// Something that happened.

@@ -16,6 +16,7 @@ mod cluster;
 mod file;
 mod guarantees;
 mod history;
+mod twin;
 // Reports read records and know no faults but those named in them.
 pub use cluster::*;
 pub use faults::{Kind, Ns};
@@ -24,9 +25,10 @@ pub use guarantees::{
     CONVERGE_NS, ELECTION_NS, FAILOVER_NS, GUARANTEES, Guarantee, Guaranteed, PROGRESS_NS, QUEUE_NS, Scope, Side,
 };
 pub use history::*;
+pub use twin::*;
 
 /// Version of the record's form. A reader refuses every other one.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// One trial.
 #[derive(Clone, Debug, Serialize, Deserialize)]

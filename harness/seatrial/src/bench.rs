@@ -162,7 +162,7 @@ fn measure(config: &Config, seeds: u64) -> Measured {
 
 fn once(config: &Config, seed: u64) -> Once {
     let begun_ns = machine::cpu_ns();
-    let judged = trial::judged(sim::trial(config.clone(), seed));
+    let judged = trial::judged(sim::Trial { twin: false, ..sim::trial(config.clone(), seed) });
     let cpu_ns = machine::cpu_ns() - begun_ns;
     let record = &judged.record;
     let requests = record.cluster.requests.iter().sum();

@@ -53,10 +53,16 @@ pub fn config(setting: &Setting) -> Result<Config, String> {
     Ok(config)
 }
 
-/// Runs the trial, which takes a thread of its own, and judges it here.
+/// Runs the trial, which takes a thread of its own, and its twin if it is to have one, and judges it here.
 pub fn judged(trial: sim::Trial) -> Judged {
-    let sim::Outcome { mut record, log, cost } = sim::run(trial);
+    let struck = trial.twin.then(|| trial.clone());
+    let sim::Outcome { mut record, log, mut cost } = sim::run(trial);
     BUILD.clone_into(&mut record.build);
+    if let Some(struck) = struck {
+        let twin = sim::run(sim::twin(&struck, checkers::effective_writes_of(&record)));
+        record.cluster.twin = Some(checkers::twin_of(&twin.record));
+        cost.cpu_ns += twin.cost.cpu_ns;
+    }
     let begun_ns = machine::cpu_ns();
     record.verdicts = checkers::judge(&record);
     let checkers_ns = machine::cpu_ns() - begun_ns;

@@ -29,8 +29,9 @@ mod stage;
 mod storm;
 
 use faults::{Hosts, Kind, Ns, Schedule, Swarm};
-use record::{Cluster, Config, Record};
+use record::{Cluster, Config, EffectiveWrite, Record};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use rt::sim::TaskCost;
 
@@ -49,8 +50,10 @@ pub struct Trial {
     pub keep_log: bool,
     /// Whether to measure what each kind of task costs. Changes nothing in what happens.
     pub profile: bool,
-    /// Whether the same is run without faults too, to compare with.
+    /// Whether a twin is to be run too, to compare with; [`run`] itself runs none.
     pub twin: bool,
+    /// What users do, if it is given beforehand instead of being chosen by them.
+    pub script: Option<Arc<[EffectiveWrite]>>,
 }
 
 /// What came of a trial.
@@ -78,24 +81,6 @@ pub struct Cost {
 /// A panic of the harness itself, or a world in which nothing can happen any more, gives a record that holds nothing
 /// but that panic.
 pub fn run(trial: Trial) -> Outcome {
-    let twin = trial.twin.then(|| Trial {
-        config: Config { faults: false, ..trial.config.clone() },
-        schedule: Schedule::default(),
-        keep_log: false,
-        profile: false,
-        twin: false,
-        ..trial.clone()
-    });
-    let mut outcome = run_one(trial);
-    if let Some(twin) = twin {
-        let twin = run_one(twin);
-        outcome.record.cluster.twin_requests = Some(twin.record.cluster.requests);
-        outcome.cost.cpu_ns += twin.cost.cpu_ns;
-    }
-    outcome
-}
-
-fn run_one(trial: Trial) -> Outcome {
     let config = rt::sim::Config {
         seed: trial.seed,
         executor_seed: trial.executor_seed,
@@ -122,7 +107,20 @@ pub fn trial(config: Config, seed: u64) -> Trial {
         Schedule::default()
     };
     let twin = config.faults && config.cluster.is_some() && seed.is_multiple_of(TWIN_EVERY);
-    Trial { config, seed, executor_seed: seed, schedule, keep_log: false, profile: false, twin }
+    Trial { config, seed, executor_seed: seed, schedule, keep_log: false, profile: false, twin, script: None }
+}
+
+/// The twin of a trial: nothing goes wrong, and users do again what took effect in the struck one.
+pub fn twin(trial: &Trial, script: Vec<EffectiveWrite>) -> Trial {
+    Trial {
+        config: Config { faults: false, ..trial.config.clone() },
+        schedule: Schedule::default(),
+        keep_log: false,
+        profile: false,
+        twin: false,
+        script: Some(script.into()),
+        ..trial.clone()
+    }
 }
 
 /// Which hosts there are to be struck.

@@ -11,7 +11,7 @@ use crate::stage::{Process, Stage, lock};
 use faults::Ns;
 use kubelet::hollow::{Fault, HollowFaults, StandardPrograms};
 use proxy::{ProxyConfig, ProxyView};
-use record::{Cached, Config, EndState, Sight};
+use record::{Cached, Config, EffectiveWrite, EndState, Sight};
 use rt::sim::{Exit, ExitReason, HostId, World};
 use seaworthy::{Agent, AgentConfig, ControlConfig};
 use std::collections::BTreeMap;
@@ -100,7 +100,11 @@ impl Stage {
     }
 
     /// What users and callers are told; `None` without an orchestrator.
-    pub(crate) fn users_setting(&self, seed: u64) -> Option<deployments::Setting> {
+    pub(crate) fn users_setting(
+        &self,
+        seed: u64,
+        script: Option<Arc<[EffectiveWrite]>>,
+    ) -> Option<deployments::Setting> {
         let cluster = self.config.cluster.clone()?;
         Some(deployments::Setting {
             recorder: self.recorder.clone(),
@@ -110,6 +114,7 @@ impl Stage {
             cluster,
             domain: DOMAIN.to_owned(),
             seed,
+            script,
         })
     }
 

@@ -62,7 +62,7 @@ pub(crate) async fn run(world: World, trial: Trial) -> Outcome {
     let _listening = tracing::subscriber::set_default(listener);
     stage.start_members();
     stage.start_nodes();
-    stage.start_clients(trial.seed);
+    stage.start_clients(&trial);
     for host in stage.topology.hosts().filter(|host| host.client().is_none()) {
         stage.world.spawn("supervisor", Arc::clone(&stage).supervise(host));
     }
@@ -164,10 +164,11 @@ impl Stage {
         lock(&self.observer).warned(self.world.now_ns(), Some(member), &why);
     }
 
-    fn start_clients(&self, seed: u64) {
+    fn start_clients(&self, trial: &Trial) {
+        let seed = trial.seed;
         let endpoints = (0..self.config.members).map(|member| address(member, CLIENT_PORT)).collect();
         let setting = Setting { recorder: self.recorder.clone(), endpoints, config: self.config.clone(), seed };
-        let users = self.users_setting(seed);
+        let users = self.users_setting(seed, trial.script.clone());
         for (host, id) in (0..).zip(&self.clients) {
             let (setting, users) = (setting.clone(), users.clone());
             let api_servers = self.api_servers();
@@ -387,7 +388,7 @@ impl Stage {
                 calls,
                 end,
                 requests: lock(&self.nodes.requests).clone(),
-                twin_requests: None,
+                twin: None,
             },
             marks: seen.marks,
             ended_ns: self.world.now_ns(),

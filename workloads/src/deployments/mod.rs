@@ -3,6 +3,7 @@
 //! ```text
 //! run_host --+-- users: Planner -> Ask -> API -> Recorder           until the faults end; then they leave all in order
 //!            +-- operator: cordons, drains, evicts, deletes pods     the same
+//!            |   or a script, in their place
 //!            +-- callers: names and cluster IPs -> HTTP -> Recorder   until shortly before the end
 //! ```
 //!
@@ -12,6 +13,7 @@
 mod ask;
 mod call;
 mod plan;
+mod script;
 mod user;
 
 pub use ask::MISSING_IMAGE;
@@ -19,8 +21,9 @@ pub use plan::{app_name, namespace_of};
 
 use crate::recorder::{Ns, Recorder};
 use client::{Client, ClientConfig};
-use record::{Cluster, Config};
+use record::{Cluster, Config, EffectiveWrite};
 use rt::task::JoinHandle;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Users on each client host: two, so that one who waits for an answer holds nobody up.
@@ -49,6 +52,8 @@ pub struct Setting {
     pub domain: String,
     /// Of the trial.
     pub seed: u64,
+    /// What users do, if it is given beforehand: then nobody chooses anything.
+    pub script: Option<Arc<[EffectiveWrite]>>,
 }
 
 impl Setting {
@@ -66,14 +71,27 @@ impl Setting {
     }
 }
 
+/// The users of a client host, and on the first one the operator.
+fn choosers(setting: &Setting, host: u32) -> Vec<JoinHandle<()>> {
+    let here = (0..setting.users()).filter(|user| user % setting.config.client_hosts.max(1) == host);
+    let mut tasks: Vec<_> =
+        here.map(|user| rt::task::spawn("user", user::user(setting.clone(), user, setting.client(host)))).collect();
+    if host == 0 {
+        tasks.push(rt::task::spawn("operator", user::operator(setting.clone(), setting.client(host))));
+    }
+    tasks
+}
+
 /// Runs client host number `host`'s share of the workload to its end. Everything it starts ends when it is dropped.
 pub async fn run_host(setting: Setting, host: u32) {
     let mut tasks: Vec<JoinHandle<()>> = Vec::new();
-    for user in (0..setting.users()).filter(|user| user % setting.config.client_hosts.max(1) == host) {
-        tasks.push(rt::task::spawn("user", user::user(setting.clone(), user, setting.client(host))));
-    }
-    if host == 0 {
-        tasks.push(rt::task::spawn("operator", user::operator(setting.clone(), setting.client(host))));
+    match setting.script.clone() {
+        Some(script) if host == 0 => {
+            let (setting, api) = (setting.clone(), setting.client(host));
+            tasks.push(rt::task::spawn("script", async move { script::perform_all(&setting, &api, &script).await }));
+        }
+        Some(_) => {}
+        None => tasks.extend(choosers(&setting, host)),
     }
     tasks.push(rt::task::spawn("callers", call::callers(setting.clone(), host, setting.client(host))));
     let tasks: Vec<_> = tasks.into_iter().map(JoinHandle::abort_on_drop).collect();

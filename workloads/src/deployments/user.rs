@@ -105,7 +105,7 @@ async fn perform(setting: &Setting, api: &Client, ask: &Ask) -> Answer {
 }
 
 /// What an answer of the API is to a user.
-fn answer_of(code: u16, body: &[u8]) -> Answer {
+pub(super) fn answer_of(code: u16, body: &[u8]) -> Answer {
     let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     if code == 504 {
         return Answer::Unknown { why: value["message"].as_str().unwrap_or_default().to_owned() };
@@ -117,7 +117,7 @@ fn answer_of(code: u16, body: &[u8]) -> Answer {
     Answer::Refused { code, reason: value["reason"].as_str().unwrap_or_default().to_owned() }
 }
 
-fn answer_of_error(error: Error) -> Answer {
+pub(super) fn answer_of_error(error: Error) -> Answer {
     match error {
         Error::Status(status) => Answer::Refused { code: status.code, reason: status.reason.to_owned() },
         Error::Unreachable(why) => Answer::Refused { code: 503, reason: why },

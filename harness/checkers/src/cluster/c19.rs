@@ -5,17 +5,18 @@ use super::facts::controller_uid;
 use super::workloads::{
     BACKOFF_NS, Bounds, Pods, Settling, can_run, deployments_of_sets, is_going, set_observed, set_of, set_size, uid_of,
 };
-use super::{Commit, Object, World};
+use super::{Commit, Object, World, twin};
 use crate::findings::Findings;
 use faults::Ns;
 use record::{Guarantee, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Both halves; only the second one has a bound in time.
+/// Both halves, of which only the second one has a bound in time; and where there is a twin, that it arrived at the same.
 pub(crate) fn check(world: &World<'_>) -> Verdict {
     let mut findings = Findings::of(Guarantee::C19);
     overshoot(world, &mut findings);
     settle(world, &mut findings);
+    twin::compare_deployments(world, &mut findings);
     findings.verdict()
 }
 

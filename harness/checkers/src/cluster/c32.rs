@@ -2,7 +2,7 @@
 
 use super::facts::{Timeline, is_ready, is_terminal, is_terminating, node_name, pod_node};
 use super::workloads::{NAMESPACES, SERVICES, Settling, is_going, namespace_of};
-use super::{Commit, Object, World};
+use super::{Commit, Object, World, twin};
 use crate::findings::Findings;
 use api::IntOrString;
 use api::core::v1::{Pod, Service, ServicePort, ServiceSpec};
@@ -20,7 +20,8 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// in the end each node redirects its cluster IPs to exactly these pods, or to those that terminate and still serve if no
 /// other is left. Besides, no node redirects addresses that are no Service's.
 ///
-/// What changed within the last T of the trial is not judged, nor is the proxy of an agent that does not run.
+/// What changed within the last T of the trial is not judged, nor is the proxy of an agent that does not run. Where there is
+/// a twin, each Service has as many ready endpoints as there.
 pub(crate) fn check(world: &World<'_>) -> Verdict {
     let mut findings = Findings::of(Guarantee::C32);
     let timeline = Timeline::new(world);
@@ -45,6 +46,7 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
             }
         }
     }
+    twin::compare_services(world, &mut findings);
     findings.verdict()
 }
 

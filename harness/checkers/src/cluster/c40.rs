@@ -2,7 +2,7 @@
 
 use super::World;
 use crate::findings::Findings;
-use record::{CONVERGE_NS, Guarantee, Verdict};
+use record::{CONVERGE_NS, Guarantee, Twin, Verdict};
 
 /// Rates are compared over windows of so many seconds: about a turn of everything that is done periodically.
 const WINDOW_S: usize = 20;
@@ -20,7 +20,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub(crate) fn check(world: &World<'_>) -> Verdict {
     let mut findings = Findings::of(Guarantee::C40);
     let history = &world.record.cluster;
-    let Some(twin) = &history.twin_requests else { return findings.verdict() };
+    let Some(Twin { requests: twin, .. }) = &history.twin else { return findings.verdict() };
     let windows = history.requests.chunks_exact(WINDOW_S).zip(twin.chunks_exact(WINDOW_S)).enumerate();
     for (number, (requests, twin)) in windows {
         let from_ns = (number * WINDOW_S) as u64 * SECOND_NS;
@@ -59,7 +59,7 @@ mod tests {
     fn tale(rates: impl Fn(usize) -> u64) -> Tale {
         let mut tale = Tale::new();
         tale.record.cluster.requests = (0..300).map(rates).collect();
-        tale.record.cluster.twin_requests = Some(vec![50; 300]);
+        tale.record.cluster.twin = Some(Twin { requests: vec![50; 300], ..Twin::default() });
         tale
     }
 
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn without_a_twin_there_is_nothing_to_compare() {
         let mut tale = tale(|_| 400);
-        tale.record.cluster.twin_requests = None;
+        tale.record.cluster.twin = None;
         tale.passes(check, Guarantee::C40, 0);
     }
 }

@@ -39,9 +39,11 @@ mod objects;
 mod places;
 #[cfg(test)]
 mod tale;
+mod twin;
 mod workloads;
 
 pub(crate) use objects::{Commit, Object};
+pub use twin::{effective_writes_of, twin_of};
 
 use crate::log::Log;
 use faults::Ns;
