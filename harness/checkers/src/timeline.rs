@@ -199,6 +199,11 @@ fn is_around(kind: Kind) -> bool {
         | Kind::DiskError
         | Kind::DiskStall
         | Kind::DiskFull
+        // A member that lags hears and is heard by all but members, and fuses are in connections to API servers alone.
+        | Kind::ApiLag
+        | Kind::ResponseDrop
+        | Kind::WatchCut
+        | Kind::CrashPoint
         // A node is neither a member nor a client.
         | Kind::NodePartition
         | Kind::NodeLink

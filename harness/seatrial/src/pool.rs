@@ -27,10 +27,6 @@ const TRIALS_PER_WORKER: u32 = 50;
 /// Resident memory beyond which a worker is replaced after its trial. A trial takes about sixteen megabytes.
 const LARGE_WORKER_BYTES: u64 = 1 << 30;
 
-/// Wall time after which a trial counts as hung. A trial takes a tenth of a second, with 300 operations per second a whole one;
-/// this leaves room for a loaded machine.
-const HUNG_AFTER: Duration = Duration::from_secs(300);
-
 /// Lines of a worker's stderr that are kept to tell why it died: where it panicked, and its message.
 const KEPT_STDERR_LINES: usize = 3;
 
@@ -43,6 +39,15 @@ pub struct Answer<T> {
     pub result: T,
 }
 
+/// Who works.
+#[derive(Clone, Copy, Debug)]
+pub struct Crew {
+    /// Workers at once.
+    pub slots: usize,
+    /// Wall time after which a job counts as hung.
+    pub hung_after: Duration,
+}
+
 /// What came of a seed.
 #[derive(Debug, PartialEq)]
 pub enum Done<T> {
@@ -52,14 +57,14 @@ pub enum Done<T> {
     Died(String),
 }
 
-/// Runs `jobs`, each under its seed, on `slots` workers at once and calls `each` as results come in, in any order but
+/// Runs `jobs`, each under its seed, on the crew's workers and calls `each` as results come in, in any order but
 /// never two at a time. Once `each` breaks, no further job is begun; those under way still come in.
 ///
 /// # Errors
 /// A worker that cannot be started at all.
 pub fn run<J, T>(
     worker: impl Fn() -> Command + Sync,
-    slots: usize,
+    crew: Crew,
     jobs: impl IntoIterator<Item = (u64, J)>,
     each: impl FnMut(u64, Done<T>) -> ControlFlow<()> + Send,
 ) -> std::io::Result<()>
@@ -69,8 +74,8 @@ where
 {
     let desk = Mutex::new(Desk { jobs: jobs.into_iter().collect(), each, failure: Ok(()) });
     std::thread::scope(|scope| {
-        for _ in 0..slots {
-            scope.spawn(|| slot(&worker, &desk));
+        for _ in 0..crew.slots {
+            scope.spawn(|| slot(&worker, crew.hung_after, &desk));
         }
     });
     desk.into_inner().unwrap_or_else(PoisonError::into_inner).failure
@@ -84,7 +89,7 @@ struct Desk<J, E> {
 }
 
 /// One worker after the other, until no job is left.
-fn slot<J, T, E>(start: &impl Fn() -> Command, desk: &Mutex<Desk<J, E>>)
+fn slot<J, T, E>(start: &impl Fn() -> Command, hung_after: Duration, desk: &Mutex<Desk<J, E>>)
 where
     J: Serialize,
     T: DeserializeOwned,
@@ -105,7 +110,7 @@ where
                 return;
             }
         };
-        let done = match at_work.ask::<J, T>(&job) {
+        let done = match at_work.ask::<J, T>(&job, hung_after) {
             Ok(answer) => {
                 let spent = at_work.trials >= TRIALS_PER_WORKER || answer.rss_bytes > LARGE_WORKER_BYTES;
                 worker = (!spent).then_some(at_work);
@@ -153,18 +158,18 @@ impl Worker {
         Ok(Self { child, jobs, answers, said, listener: Some(listener), trials: 0 })
     }
 
-    fn ask<J: Serialize, T: DeserializeOwned>(&mut self, job: &J) -> Result<Answer<T>, String> {
+    fn ask<J: Serialize, T: DeserializeOwned>(&mut self, job: &J, hung_after: Duration) -> Result<Answer<T>, String> {
         self.trials += 1;
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let job = serde_json::to_string(job).map_err(|error| format!("the job cannot be written down: {error}"))?;
         if writeln!(self.jobs, "{job}").and_then(|()| self.jobs.flush()).is_err() {
             return Err(self.death());
         }
-        match self.answers.recv_timeout(HUNG_AFTER) {
+        match self.answers.recv_timeout(hung_after) {
             Ok(line) => {
                 serde_json::from_str(&line).map_err(|error| format!("the worker's answer makes no sense: {error}"))
             }
-            Err(RecvTimeoutError::Timeout) => Err(format!("no answer within {} s of wall time", HUNG_AFTER.as_secs())),
+            Err(RecvTimeoutError::Timeout) => Err(format!("no answer within {} s of wall time", hung_after.as_secs())),
             Err(RecvTimeoutError::Disconnected) => Err(self.death()),
         }
     }
@@ -225,9 +230,13 @@ mod tests {
         command
     }
 
+    fn crew(slots: usize) -> Crew {
+        Crew { slots, hung_after: Duration::from_secs(60) }
+    }
+
     fn results(slots: usize, jobs: u64, stop_at: Option<u64>) -> BTreeMap<u64, Done<u64>> {
         let mut found = BTreeMap::new();
-        run(shell, slots, (0..jobs).map(|seed| (seed, seed)), |seed, done| {
+        run(shell, crew(slots), (0..jobs).map(|seed| (seed, seed)), |seed, done| {
             assert!(found.insert(seed, done).is_none(), "seed {seed} came twice");
             if Some(seed) == stop_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
@@ -249,6 +258,23 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_falls_silent_is_given_up() {
+        let silent = || {
+            let mut command = Command::new("sleep");
+            command.arg("600");
+            command
+        };
+        let impatient = Crew { slots: 1, hung_after: Duration::from_millis(20) };
+        let mut said = Vec::new();
+        run(silent, impatient, [(4, 4)], |seed, done: Done<u64>| {
+            said.push((seed, done));
+            ControlFlow::Continue(())
+        })
+        .expect("a worker");
+        assert_eq!(said, [(4, Done::Died("no answer within 0 s of wall time".into()))]);
+    }
+
+    #[test]
     fn workers_are_replaced_and_no_seed_is_lost() {
         let jobs = u64::from(TRIALS_PER_WORKER) * 2 + 10;
         assert_eq!(results(1, jobs, None).len() as u64, jobs);
@@ -264,6 +290,6 @@ mod tests {
         let jobs = [(0, 0), (1, 1)];
         let missing = || Command::new("/nonexistent/worker");
         let each = |_, _: Done<u64>| panic!("there is no result");
-        assert!(run(missing, 2, jobs, each).is_err());
+        assert!(run(missing, crew(2), jobs, each).is_err());
     }
 }

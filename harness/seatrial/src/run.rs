@@ -9,7 +9,7 @@
 
 use crate::cli::{self, Run};
 use crate::exit::Exit;
-use crate::pool::{self, Answer, Done};
+use crate::pool::{self, Answer, Crew, Done};
 use crate::trial::{self, BUILD, CRASH};
 use crate::{MARKS, machine};
 use anyhow::Context;
@@ -22,6 +22,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// Where the marks are that a trial of a store alone can reach.
 const STORE_FOLDERS: [&str; 3] = ["cluster/raft/", "cluster/rt/", "cluster/store/"];
@@ -78,7 +79,8 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
     };
     let bar = progress(seeds.end - seeds.start);
     let mut results = BTreeMap::new();
-    pool::run(worker, cli::jobs(arguments.jobs), jobs, |seed, done| {
+    let crew = Crew { slots: cli::jobs(arguments.jobs), hung_after: hung_after(&config) };
+    pool::run(worker, crew, jobs, |seed, done| {
         bar.inc(1);
         let told = match done {
             Done::Answered(told) => told,
@@ -95,6 +97,13 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
     .context("a worker cannot be started")?;
     bar.finish_and_clear();
     conclude(arguments, &results)
+}
+
+/// Wall time after which a trial counts as hung. One of a store takes a second at most and the standard one of an orchestrator
+/// half a minute, with its twin twice as long; this leaves room for a loaded machine.
+fn hung_after(config: &Config) -> Duration {
+    let pods = config.cluster.as_ref().map_or(0, |cluster| cluster.pods);
+    Duration::from_secs(300) + Duration::from_secs(10) * pods
 }
 
 /// Adds up what the workers said and prints it.

@@ -199,14 +199,14 @@ fn squall(store: Config) -> Config {
     }
 }
 
-/// The standard trial of an orchestrator: ten simulated minutes, of which seven are such that a node can be found lost,
+/// The standard trial of an orchestrator: ten simulated minutes, of which eight are such that a node can be found lost,
 /// its pods be evicted and run elsewhere while it is away.
 fn deployments(store: Config) -> Config {
     let cluster = Cluster { nodes: 10, zones: 3, apps: 12, pods: 100, writes_per_ks: 1_000, calls_per_s: 10 };
     Config {
         one_more_permille: 0,
-        faults_ns: 420 * SECOND,
-        calm_ns: 180 * SECOND,
+        faults_ns: 480 * SECOND,
+        calm_ns: 120 * SECOND,
         rate: 4,
         keys: 20,
         cluster: Some(cluster),

@@ -61,6 +61,16 @@ fn containers(version: u32, broken: bool) -> Value {
     }])
 }
 
+/// For how long an app's pods stay on a node that is lost: every third app's users want them elsewhere soon.
+fn tolerations(app: u32) -> Value {
+    if app % 3 != 1 {
+        return json!([]);
+    }
+    let seconds = 10 + app % 4 * 10;
+    let tolerates = |condition: &str| json!({"key": format!("node.kubernetes.io/{condition}"), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
+    json!([tolerates("not-ready"), tolerates("unreachable")])
+}
+
 impl Ask {
     /// The namespaces that the apps live in.
     pub fn namespace(name: &str) -> Self {
@@ -80,7 +90,11 @@ impl Ask {
                 "selector": {"matchLabels": labels},
                 "template": {
                     "metadata": {"labels": labels},
-                    "spec": {"containers": containers(version, false), "terminationGracePeriodSeconds": 5},
+                    "spec": {
+                        "containers": containers(version, false),
+                        "terminationGracePeriodSeconds": 5,
+                        "tolerations": tolerations(app),
+                    },
                 },
             },
         });
