@@ -36,6 +36,8 @@ const IGNORANT: [&str; 3] = ["faults", "workloads", "harness/checkers"];
 pub struct Row {
     /// The patch's name.
     pub name: String,
+    /// What was tried.
+    pub scenario: String,
     /// The guarantees by which it may be found; none for a control.
     pub named: Vec<String>,
     /// The guarantees by which its first failing trial failed.
@@ -149,6 +151,7 @@ fn problems(root: &Path, patches: &[Read]) -> anyhow::Result<Vec<String>> {
             Err(why) => wrong.push(format!("{name}: {why}")),
             Ok(patch) => {
                 wrong.extend(unknown_guarantees(patch));
+                wrong.extend(unknown_scenario(patch));
                 for file in &patch.files {
                     let original = fs::read_to_string(root.join(&file.path))
                         .map_err(|error| format!("{} cannot be read: {error}", file.path));
@@ -169,6 +172,11 @@ fn unknown_guarantees(patch: &Patch) -> Option<String> {
     let known = |name: &String| name == CRASH || record::GUARANTEES.iter().any(|it| it.id.to_string() == *name);
     let unknown = patch.guarantees.iter().find(|name| !known(name))?;
     Some(format!("{}: there is no guarantee {unknown}", patch.name))
+}
+
+fn unknown_scenario(patch: &Patch) -> Option<String> {
+    let unknown = sim::scenario(&patch.scenario).is_none();
+    unknown.then(|| format!("{}: there is no scenario {}", patch.name, patch.scenario))
 }
 
 /// Whether a text names a mutant, spelled with `-`, `_` or blanks.
@@ -204,6 +212,7 @@ fn try_out(board: &Mutants, root: &Path, mirror: &Mirror, patch: &Patch) -> anyh
     };
     Ok(Row {
         name: patch.name.clone(),
+        scenario: patch.scenario.clone(),
         named: patch.guarantees.clone(),
         found_by: brief.failed,
         trials: brief.trials,
@@ -246,6 +255,8 @@ fn trials(board: &Mutants, root: &Path, program: &Path, patch: &Patch) -> anyhow
     command.args([
         "run",
         "--until-failure",
+        "--scenario",
+        &patch.scenario,
         "--seeds",
         &board.seeds.to_string(),
         "--jobs",
@@ -261,10 +272,13 @@ fn trials(board: &Mutants, root: &Path, program: &Path, patch: &Patch) -> anyhow
 
 fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0).max("mutant".len());
-    let mut lines = vec![format!("{:<width$}  {:<12} {:>6} {:>8}  result", "mutant", "named", "trials", "CPU s")];
+    let [mutant, scenario, named, trials, cpu_s] = ["mutant", "scenario", "named", "trials", "CPU s"];
+    let mut lines = vec![format!("{mutant:<width$}  {scenario:<11} {named:<12} {trials:>6} {cpu_s:>8}  result")];
     for row in rows {
+        let Row { name, scenario, trials, cpu_s, .. } = row;
         let named = if row.named.is_empty() { "none".to_owned() } else { row.named.join(", ") };
-        lines.push(format!("{:<width$}  {named:<12} {:>6} {:>8.1}  {}", row.name, row.trials, row.cpu_s, row.result()));
+        let result = row.result();
+        lines.push(format!("{name:<width$}  {scenario:<11} {named:<12} {trials:>6} {cpu_s:>8.1}  {result}"));
     }
     let (controls, bugs): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.named.is_empty());
     let good = |rows: &[&Row]| rows.iter().filter(|row| row.good()).count();
@@ -276,10 +290,13 @@ fn table(rows: &[Row]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trial::DEFAULT_SCENARIO;
 
     fn row(named: &[&str], found_by: &[&str]) -> Row {
         let owned = |names: &[&str]| names.iter().map(|name| String::from(*name)).collect();
-        Row { name: "m".into(), named: owned(named), found_by: owned(found_by), trials: 3, cpu_s: 1.0, broken: None }
+        let scenario = DEFAULT_SCENARIO.to_owned();
+        let (name, named, found_by) = ("m".to_owned(), owned(named), owned(found_by));
+        Row { name, scenario, named, found_by, trials: 3, cpu_s: 1.0, broken: None }
     }
 
     #[test]
@@ -300,6 +317,30 @@ mod tests {
         for named in [&["C1"][..], &[]] {
             assert!(!Row { broken: Some("it does not build".into()), ..row(named, named) }.good());
         }
+    }
+
+    #[test]
+    fn a_scenario_that_there_is_not_is_a_problem() {
+        let root = cargo::root().expect("a checkout");
+        let path = "harness/mutants/control-heartbeat-interval.patch";
+        let text = fs::read_to_string(root.join(path)).expect("a patch");
+        let of = |scenario: &str| {
+            let read = patch::parse("of-a-test", &format!("Scenario: {scenario}\n{text}"));
+            problems(&root, &[("of-a-test".to_owned(), read)]).expect("readable sources")
+        };
+        assert_eq!(of("storm"), ["of-a-test: there is no scenario storm"]);
+        assert_eq!(of(DEFAULT_SCENARIO), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_table_says_what_was_tried() {
+        let row = Row { scenario: "squall".into(), ..row(&["C1"], &["C1"]) };
+        let expected = [
+            "mutant  scenario    named        trials    CPU s  result",
+            "m       squall      C1                3      1.0  found by C1",
+            "1 of 1 mutants found, 0 of 0 controls flagged",
+        ];
+        assert_eq!(table(&[row]).lines().collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! ```text
 //! Guarantee: C1, C2          any of these may find it; `none` for a change that must not be found
 //! Source: etcd#7331          where such a bug was real
+//! Scenario: squall           what is tried; left out, what `run` tries without `--scenario`
 //! Mechanism: what the change does, in a sentence
 //!
 //! --- a/cluster/raft/src/lib.rs
@@ -12,6 +13,8 @@
 //!
 //! **Invariant:** a patch changes what its author saw, or nothing: every line of context must be there, at the place
 //! given or at exactly one other (`a_hunk_that_fits_at_two_places_is_refused`).
+
+use crate::trial::DEFAULT_SCENARIO;
 
 /// The most lines that a patch may add and remove together: a planted bug is a slip, not a rewrite.
 pub const MAX_CHANGED_LINES: usize = 15;
@@ -25,6 +28,8 @@ pub struct Patch {
     pub guarantees: Vec<String>,
     /// Where such a bug was real.
     pub source: String,
+    /// In which scenario the trials have to find it.
+    pub scenario: String,
     /// What the change does.
     pub mechanism: String,
     /// What changes.
@@ -114,6 +119,7 @@ pub fn parse(name: &str, text: &str) -> Result<Patch, String> {
         name: name.to_owned(),
         guarantees,
         source: field("Source")?,
+        scenario: field("Scenario").unwrap_or_else(|_| DEFAULT_SCENARIO.to_owned()),
         mechanism: field("Mechanism")?,
         files: parse_files(body)?,
     };
@@ -247,6 +253,14 @@ mod tests {
         assert_eq!((it.guarantees, it.source), (vec!["C1".to_owned(), "C2".to_owned()], "etcd#7331".to_owned()));
         let control = HEADER.replace("C1, C2", "none") + &on_file("@@ -1 +1 @@\n-a\n+b\n");
         assert!(parse("p", &control).expect("a good patch").is_control());
+    }
+
+    #[test]
+    fn header_may_name_the_scenario() {
+        let body = on_file("@@ -1 +1 @@\n-a\n+b\n");
+        assert_eq!(patch(&body).expect("a good patch").scenario, DEFAULT_SCENARIO);
+        let named = format!("Scenario: squall\n{HEADER}{body}");
+        assert_eq!(parse("p", &named).expect("a good patch").scenario, "squall");
     }
 
     #[test]

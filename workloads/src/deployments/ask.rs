@@ -31,6 +31,18 @@ pub(super) struct Ask {
     pub body: String,
 }
 
+/// What a pod that runs once is like.
+pub(super) struct Once<'a> {
+    /// For how long it runs.
+    pub seconds: u64,
+    /// Its exit code.
+    pub code: u8,
+    /// How much of a processor it asks for.
+    pub cpu: &'a str,
+    /// The one node that it is for, if it is.
+    pub node: Option<&'a str>,
+}
+
 fn ask(what: &'static str, object: String, method: Method, path: String, body: Option<Value>) -> Ask {
     let content_type = if method == Method::PATCH { MERGE } else { JSON };
     Ask { what, object, method, path, content_type, body: body.map(|body| body.to_string()).unwrap_or_default() }
@@ -104,10 +116,12 @@ impl Ask {
         });
         let mut objects = vec![("deployments", deployment), ("services", service)];
         if app.is_multiple_of(2) {
-            let budget = json!({
+            let mut budget = json!({
                 "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata,
-                "spec": {"maxUnavailable": 1, "selector": {"matchLabels": labels}},
+                "spec": {"selector": {"matchLabels": labels}},
             });
+            // One that allows one at a time, and one that allows several at once.
+            budget["spec"][if app.is_multiple_of(4) { "maxUnavailable" } else { "minAvailable" }] = json!(1);
             objects.push(("poddisruptionbudgets", budget));
         }
         let ask = |(resource, body): (&str, Value)| {
@@ -167,9 +181,9 @@ impl Ask {
         ask(what, format!("nodes {node}"), Method::PATCH, format!("/api/v1/nodes/{node}"), Some(body))
     }
 
-    /// A pod that runs once, for some seconds, and is never restarted.
-    pub(super) fn run_once(name: &str, seconds: u64, code: u8) -> Self {
-        let body = json!({
+    /// A pod that runs once and is never restarted.
+    pub(super) fn run_once(name: &str, once: &Once<'_>) -> Self {
+        let mut body = json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default", "labels": {"app": "once"}},
             "spec": {
                 "restartPolicy": "Never",
@@ -178,13 +192,16 @@ impl Ask {
                     "name": "once",
                     "image": "hollow/job:1",
                     "env": [
-                        {"name": "HOLLOW_RUN_MS", "value": (seconds * 1000).to_string()},
-                        {"name": "HOLLOW_EXIT_CODE", "value": code.to_string()},
+                        {"name": "HOLLOW_RUN_MS", "value": (once.seconds * 1000).to_string()},
+                        {"name": "HOLLOW_EXIT_CODE", "value": once.code.to_string()},
                     ],
-                    "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}},
+                    "resources": {"requests": {"cpu": once.cpu, "memory": "32Mi"}},
                 }],
             },
         });
+        if let Some(node) = once.node {
+            body["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": node});
+        }
         let object = format!("pods default/{name}");
         ask("run", object, Method::POST, "/api/v1/namespaces/default/pods".to_owned(), Some(body))
     }

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! run_host --+-- users: Planner -> Ask -> API -> Recorder           until the faults end; then they leave all in order
-//!            +-- operator: cordons, drains, evicts, deletes pods     the same
+//!            +-- operators: drain nodes; evict, delete, run pods     the same
 //!            |   or a script, in their place
 //!            +-- callers: names and cluster IPs -> HTTP -> Recorder   until shortly before the end
 //! ```
 //!
 //! Each app, a Deployment with its Service and perhaps a budget, belongs to one user, so that what users asked last says
-//! what there should be; the operator touches pods and nodes of everybody.
+//! what there should be; operators touch pods and nodes of everybody.
 
 mod ask;
 mod call;
@@ -71,13 +71,14 @@ impl Setting {
     }
 }
 
-/// The users of a client host, and on the first one the operator.
+/// The users of a client host, and on the first one the operators.
 fn choosers(setting: &Setting, host: u32) -> Vec<JoinHandle<()>> {
     let here = (0..setting.users()).filter(|user| user % setting.config.client_hosts.max(1) == host);
     let mut tasks: Vec<_> =
         here.map(|user| rt::task::spawn("user", user::user(setting.clone(), user, setting.client(host)))).collect();
     if host == 0 {
-        tasks.push(rt::task::spawn("operator", user::operator(setting.clone(), setting.client(host))));
+        tasks.push(rt::task::spawn("operator", user::node_operator(setting.clone(), setting.client(host))));
+        tasks.push(rt::task::spawn("operator", user::pod_operator(setting.clone(), setting.client(host))));
     }
     tasks
 }

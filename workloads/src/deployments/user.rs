@@ -1,7 +1,7 @@
-//! Users and the operator: they ask, note what was answered, and ask again.
+//! Users and operators: they ask, note what was answered, and ask again.
 
 use super::Setting;
-use super::ask::Ask;
+use super::ask::{Ask, Once};
 use super::plan::{Action, Planner, namespaces};
 use crate::random::stream;
 use api::ObjectExt;
@@ -11,7 +11,7 @@ use record::{Answer, UserWrite};
 use rt::random::Random;
 use std::time::Duration;
 
-/// From one thing that the operator does to the next.
+/// From one thing that an operator does to the next.
 const OPERATOR_MS: std::ops::Range<u64> = 3_000..12_000;
 
 /// A drain tries every pod this often before it gives up; kubectl would go on for ever.
@@ -125,31 +125,52 @@ pub(super) fn answer_of_error(error: Error) -> Answer {
     }
 }
 
-/// Who runs the nodes: cordons, drains, evicts and deletes pods, and runs some that are never restarted, until the faults end; then all nodes take pods again.
-pub(super) async fn operator(setting: Setting, api: Client) {
+/// Who runs the nodes: empties one after the other until the faults end; then all nodes take pods again.
+pub(super) async fn node_operator(setting: Setting, api: Client) {
     let mut random = stream(setting.seed, "operator", 0);
-    let mut runs = 0;
-    loop {
-        rt::time::sleep(Duration::from_millis(random.range(OPERATOR_MS))).await;
-        if setting.recorder.now_ns() >= setting.config.faults_ns {
-            break;
-        }
-        let number = runs;
-        match random.below(13) {
-            10..=12 => {
-                runs += 1;
-                let seconds = random.range(1..40);
-                let ask = Ask::run_once(&format!("once-{number}"), seconds, u8::from(random.chance(300)));
-                perform(&setting, &api, &ask).await;
-            }
-            0..=2 => drain(&setting, &api, &mut random).await,
-            3..=5 => delete_or_evict(&setting, &api, &mut random, false).await,
-            _ => delete_or_evict(&setting, &api, &mut random, true).await,
-        }
+    while pauses(&setting, &mut random).await {
+        drain(&setting, &api, &mut random).await;
     }
     for node in &setting.nodes {
         insist(&setting, &api, &Ask::cordon(node, false)).await;
     }
+}
+
+/// Who looks after pods: evicts and deletes some, and runs some that are never restarted, until the faults end.
+pub(super) async fn pod_operator(setting: Setting, api: Client) {
+    let mut random = stream(setting.seed, "operator", 1);
+    let mut runs = 0;
+    while pauses(&setting, &mut random).await {
+        match random.below(10) {
+            0..=4 => delete_or_evict(&setting, &api, &mut random, true).await,
+            5..=6 => delete_or_evict(&setting, &api, &mut random, false).await,
+            _ => {
+                for _ in 0..=random.below(3) {
+                    perform(&setting, &api, &run_once(&setting, runs, &mut random)).await;
+                    runs += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Waits for an operator's next turn; false once the faults are over.
+async fn pauses(setting: &Setting, random: &mut Random) -> bool {
+    rt::time::sleep(Duration::from_millis(random.range(OPERATOR_MS))).await;
+    setting.recorder.now_ns() < setting.config.faults_ns
+}
+
+/// A pod that runs once: a small one, or one of which few fit on a node; anywhere, or on one node, open to pods or not.
+fn run_once(setting: &Setting, number: u32, random: &mut Random) -> Ask {
+    let cpu = if random.chance(500) { "50m" } else { "1500m" };
+    let node = random.below(2 * setting.nodes.len().max(1) as u64) as usize;
+    let once = Once {
+        seconds: random.range(1..40),
+        code: u8::from(random.chance(300)),
+        cpu,
+        node: setting.nodes.get(node).map(String::as_str),
+    };
+    Ask::run_once(&format!("once-{number}"), &once)
 }
 
 /// Strikes a few random pods of one app.

@@ -1,4 +1,5 @@
-//! C11b: with clock rates within 10 %, the intervals in which processes believe that they lead never overlap.
+//! C11b: with clock rates within 10 %, the intervals in which processes believe that they lead never overlap, and a
+//! demoted process starts no effect.
 
 use super::World;
 use super::facts::SECOND_NS;
@@ -7,17 +8,26 @@ use faults::{Kind, Ns, What};
 use record::{Guarantee, Sight, Strike, Verdict};
 use std::collections::BTreeMap;
 
+/// The Lease of the scheduler, by whose name its effects are known, and that of all other controllers.
+const SCHEDULER: (&str, &str) = ("scheduler", "kube-system/kube-scheduler");
+const CONTROLLERS: &str = "kube-system/kube-controller-manager";
+
 /// How far the rate of a clock may be off, in thousandths.
 const RATES_PERMILLE: u32 = 100;
+
+/// What runs when a belief ends may take a last step before it is stopped: it comes to nothing, since it is sent only by
+/// who believes.
+const LAST_STEP_NS: Ns = 10_000_000;
 
 /// A fault that ended this long before has no part in a belief any more: an election takes a quarter of it.
 const AFTERMATH_NS: Ns = 60 * SECOND_NS;
 
-/// Of one Lease, each belief begins after all others have ended.
+/// Of one Lease, each belief begins after all others have ended; and no member begins a write of a controller while it
+/// does not believe that it leads that one's group.
 ///
-/// Not judged are beliefs of members whose clock ran too fast or too slow, or stood still, or whose process was paused,
-/// up to a minute before the overlap: they cannot know better. A paused process does nothing with its belief either;
-/// what it wrote before is refused by then, which is C11.
+/// Not judged are overlaps of beliefs of members whose clock ran too fast or too slow, or stood still, or whose process
+/// was paused, up to a minute before the overlap: they cannot know better. A paused process does nothing with its belief
+/// either; what it wrote before is refused by then, which is C11.
 pub(crate) fn check(world: &World<'_>) -> Verdict {
     let mut findings = Findings::of(Guarantee::C11B);
     for (lease, beliefs) in beliefs(world) {
@@ -47,7 +57,35 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
             }
         }
     }
+    effects(world, &mut findings);
     findings.verdict()
+}
+
+/// Beliefs and effects are seen exactly and in order, so that clocks have no part in this.
+fn effects(world: &World<'_>, findings: &mut Findings) {
+    // Until when each member leads what.
+    let mut leads: BTreeMap<(u32, &str), Ns> = BTreeMap::new();
+    for sight in &world.record.cluster.sights {
+        match sight {
+            Sight::Elected { at_ns, member, lease, leads: begins, .. } => {
+                leads.insert((*member, lease), if *begins { Ns::MAX } else { at_ns + LAST_STEP_NS });
+            }
+            Sight::Effect { at_ns, member, controller, key } => {
+                let lease = if controller == SCHEDULER.0 { SCHEDULER.1 } else { CONTROLLERS };
+                findings.tested(1);
+                if leads.get(&(*member, lease)).is_none_or(|until_ns| until_ns < at_ns) {
+                    let text =
+                        format!("member {member} began to write for {controller} about {key} without leading {lease}");
+                    findings.violated(*at_ns, text);
+                }
+            }
+            Sight::Started(_)
+            | Sight::Signalled { .. }
+            | Sight::Exited { .. }
+            | Sight::NodeDown { .. }
+            | Sight::Agent { .. } => {}
+        }
+    }
 }
 
 /// A time in which a process believed that it led.
@@ -139,6 +177,39 @@ mod tests {
         let mut tale = tale();
         tale.at(50).elected(2, LEASE, 3, true).at(51).elected(2, LEASE, 3, false).at(55).elected(1, LEASE, 4, true);
         tale.flags(check, "member 1 came to lead kube-system/kube-scheduler in epoch 4, while member 0");
+    }
+
+    fn effect(tale: &mut Tale, member: u32, controller: &str) {
+        let at_ns = crate::story::seconds(tale.now_s);
+        tale.saw(Sight::Effect { at_ns, member, controller: controller.to_owned(), key: "default/a".to_owned() });
+    }
+
+    #[test]
+    fn each_writes_for_the_group_that_it_leads() {
+        let mut tale = tale();
+        effect(&mut tale, 0, "scheduler");
+        effect(&mut tale, 1, "replicaset-controller");
+        tale.passes(check, Guarantee::C11B, 4);
+        // The last step of a term.
+        tale.elected(0, LEASE, 2, false);
+        effect(&mut tale, 0, "scheduler");
+        tale.passes(check, Guarantee::C11B, 5);
+    }
+
+    #[test]
+    fn whoever_leads_another_group_or_none_writes_nothing() {
+        for (member, controller, lease) in [
+            // Ten seconds after its term.
+            (1, "scheduler", "kube-system/kube-scheduler"),
+            (0, "replicaset-controller", "kube-system/kube-controller-manager"),
+            (2, "replicaset-controller", "kube-system/kube-controller-manager"),
+        ] {
+            let mut tale = tale();
+            effect(&mut tale, member, controller);
+            let text =
+                format!("member {member} began to write for {controller} about default/a without leading {lease}");
+            tale.flags(check, &text);
+        }
     }
 
     #[test]

@@ -8,8 +8,11 @@ use api::core::v1::Pod;
 use api::policy::v1::PodDisruptionBudget;
 use api::{ObjectExt, selector};
 use faults::Ns;
-use record::{Guarantee, SAMPLE_NS, Verdict};
+use record::{Guarantee, SAMPLE_NS, Sight, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Where budgets are kept.
+const BUDGETS: &str = "/registry/policy/poddisruptionbudgets/";
 
 /// How long an evicted pod counts as going although its deletion is not seen.
 const NOTED_NS: Ns = 120 * SECOND_NS;
@@ -17,26 +20,36 @@ const NOTED_NS: Ns = 120 * SECOND_NS;
 /// A time stored in whole seconds may be as much earlier than what it stands for.
 const ROUNDING_NS: Ns = SECOND_NS;
 
-/// Three things:
+/// Name of the controller in its sights.
+const CONTROLLER: &str = "disruption-controller";
+
+/// Four things:
 /// - A status that notes further pods as disrupted follows one that allowed as many, and allows as many less.
 /// - What is noted stays so until the pod is going, gone, or not the budget's any more, or two minutes have passed:
 ///   then no status was written over an eviction that its writer had not seen.
+/// - After an eviction the status was not written more often than its controller began to write it: else one of these
+///   writes began before the eviction, and was stored over it.
 /// - A ready pod that the eviction API condemns is noted in each budget that selects it, as of that very revision.
 pub(crate) fn check(world: &World<'_>) -> Verdict {
     let mut findings = Findings::of(Guarantee::C25);
     let timeline = Timeline::new(world);
-    // When each budget noted each pod.
+    // When each budget noted each pod, and how its status was written.
     let mut noted: BTreeMap<(&str, String), Ns> = BTreeMap::new();
+    let mut written: BTreeMap<&str, Vec<Written<'_>>> = BTreeMap::new();
     for commit in &world.commits {
         if let (Some(Object::Budget(old)), Some(Object::Budget(new))) = (commit.old.as_deref(), commit.new.as_deref())
             && old.uid() == new.uid()
         {
             additions(commit, old, new, &mut noted, &mut findings);
             removals(world, commit, (old, new), &timeline, &noted, &mut findings);
+            written.entry(&commit.key).or_default().extend(Written::of(world, commit, old, new));
         }
         if let (Some(old), Some(new)) = commit.pods() {
             condemned(commit, old, new, &timeline, &mut findings);
         }
+    }
+    for (key, begun) in begun(world) {
+        overwrites(written.get(&*key).map_or(&[], Vec::as_slice), &begun, &mut findings);
     }
     findings.verdict()
 }
@@ -105,6 +118,65 @@ fn removals(
     }
 }
 
+/// A status of a budget was written.
+struct Written<'a> {
+    commit: &'a Commit,
+    /// By an eviction, no earlier than this; else by the controller.
+    evicted_ns: Option<Ns>,
+}
+
+impl<'a> Written<'a> {
+    fn of(world: &World<'_>, commit: &'a Commit, old: &PodDisruptionBudget, new: &PodDisruptionBudget) -> Option<Self> {
+        let (before, after) = (disrupted(old), disrupted(new));
+        let added = after.difference(&before);
+        let evicted_ns = added.map(|pod| first_asked(world, new.namespace(), pod).max(commit.since_ns())).min();
+        (old.status != new.status).then_some(Self { commit, evicted_ns })
+    }
+}
+
+/// When a user first asked for a pod's eviction; 0 if nobody was seen to.
+fn first_asked(world: &World<'_>, namespace: &str, pod: &str) -> Ns {
+    let object = format!("pods {namespace}/{pod}");
+    let asked = world.record.cluster.writes.iter().filter(|write| write.what == "evict" && write.object == object);
+    asked.map(|write| write.invoked_ns).min().unwrap_or(0)
+}
+
+/// When the controller began to write about each budget, in order of time.
+fn begun(world: &World<'_>) -> BTreeMap<String, Vec<Ns>> {
+    let mut begun: BTreeMap<String, Vec<Ns>> = BTreeMap::new();
+    for sight in &world.record.cluster.sights {
+        if let Sight::Effect { at_ns, controller, key, .. } = sight
+            && controller == CONTROLLER
+        {
+            begun.entry(format!("{BUDGETS}{key}")).or_default().push(*at_ns);
+        }
+    }
+    begun
+}
+
+/// Judges how a budget's status was written after each eviction.
+fn overwrites(written: &[Written<'_>], begun: &[Ns], findings: &mut Findings) {
+    let begun_by = |at_ns: Ns| begun.partition_point(|began_ns| *began_ns <= at_ns);
+    for (place, evicted) in written.iter().enumerate() {
+        let Some(evicted_ns) = evicted.evicted_ns else { continue };
+        findings.tested(1);
+        let before = begun.partition_point(|began_ns| *began_ns < evicted_ns);
+        let after = written[place + 1..].iter().filter(|later| later.evicted_ns.is_none());
+        let over =
+            after.enumerate().find(|(count, later)| *count >= begun_by(later.commit.at_ns).saturating_sub(before));
+        if let Some((count, later)) = over {
+            let text = format!(
+                "{} was written {} times from revision {}, an eviction, to revision {}, once by who began before it",
+                evicted.commit.key,
+                count + 1,
+                evicted.commit.revision,
+                later.commit.revision
+            );
+            findings.violated(later.commit.at_ns, text);
+        }
+    }
+}
+
 /// The eviction API condemns a pod that is counted as healthy.
 fn condemned(commit: &Commit, old: &Pod, new: &Pod, timeline: &Timeline<'_>, findings: &mut Findings) {
     let evicted = |pod: &Pod| {
@@ -119,7 +191,7 @@ fn condemned(commit: &Commit, old: &Pod, new: &Pod, timeline: &Timeline<'_>, fin
     if !is_ready(old) || pending || is_terminal(old) || is_terminating(old) {
         return;
     }
-    let prefix = format!("/registry/policy/poddisruptionbudgets/{}/", old.namespace());
+    let prefix = format!("{BUDGETS}{}/", old.namespace());
     for (key, _) in timeline.below(&prefix) {
         let Some(Object::Budget(budget)) = timeline.at_revision(key, commit.revision) else { continue };
         if !selects(budget, old) {
@@ -146,6 +218,9 @@ fn selects(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
 mod tests {
     use super::*;
     use crate::cluster::tale::Tale;
+    use record::{Answer, UserWrite};
+
+    const MS: Ns = 1_000_000;
 
     const BUDGET: &str = "policy/poddisruptionbudgets/default/b";
 
@@ -233,6 +308,50 @@ mod tests {
         tale.at(30);
         budget(&mut tale, 1, &[]);
         tale.flags(check, "forgot at revision 7 that p is disrupted, after 29 s");
+    }
+
+    /// Evicted at 10 s and written at 20 and 30 s, by writes that the controller began at these milliseconds.
+    fn written_after(begun_ms: &[u64]) -> Tale {
+        let mut tale = tale();
+        tale.at(10);
+        evict(&mut tale, 0);
+        tale.at(20);
+        budget(&mut tale, 1, &[]);
+        tale.at(30);
+        budget(&mut tale, 0, &[]);
+        for began_ms in begun_ms {
+            let (at_ns, key) = (began_ms * MS, "default/b".to_owned());
+            tale.saw(Sight::Effect { at_ns, member: 0, controller: CONTROLLER.to_owned(), key });
+        }
+        tale
+    }
+
+    #[test]
+    fn what_is_written_after_an_eviction_was_begun_after_it() {
+        written_after(&[11_000, 21_000]).passes(check, Guarantee::C25, 4);
+        // Some came to nothing.
+        written_after(&[5_000, 11_000, 12_000, 13_000, 29_000]).passes(check, Guarantee::C25, 4);
+        // Nobody was seen to begin: nobody knows.
+        written_after(&[]).passes(check, Guarantee::C25, 3);
+    }
+
+    #[test]
+    fn a_status_that_was_begun_before_an_eviction_and_stored_over_it_is_flagged() {
+        for (begun_ms, revision) in [(&[9_000, 21_000][..], 7), (&[9_000], 7), (&[9_000, 11_000], 8)] {
+            let text = format!("from revision 6, an eviction, to revision {revision}, once by who began before it");
+            written_after(begun_ms).flags(check, &text);
+        }
+    }
+
+    #[test]
+    fn an_eviction_is_no_earlier_than_it_was_asked_for() {
+        let mut tale = written_after(&[9_950, 21_000]);
+        tale.passes(check, Guarantee::C25, 4);
+        let (what, object) = ("evict".to_owned(), "pods default/p".to_owned());
+        let outcome = Answer::Ok { resource_version: 6 };
+        let (invoked_ns, completed_ns) = (9_960 * MS, 10_010 * MS);
+        tale.record.cluster.writes.push(UserWrite { invoked_ns, completed_ns, what, object, outcome });
+        tale.flags(check, "from revision 6, an eviction, to revision 7");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! C35: restarting an agent alone, for less than D, changes no running container and no readiness.
 
-use super::World;
 use super::facts::{
     DETECTION_NS, NODES, PodLife, SECOND_NS, Timeline, is_active, is_ready, node_is_ready, node_name, pod_lives,
     pod_node,
 };
+use super::{Commit, World};
 use crate::findings::Findings;
 use faults::{Kind, Ns};
 use record::{CONVERGE_NS, Container, Guarantee, SAMPLE_NS, Sight, Verdict};
@@ -17,10 +17,11 @@ const WORD_NS: Ns = 20 * SECOND_NS;
 /// after:
 /// - what ran on the node runs on: no container ends, or starts again beside itself, until T after, but those of pods
 ///   that are being deleted or were changed;
-/// - if nothing at all is wrong in that time, in the control plane either, and the agent is back in time for its node's
-///   next word, neither the node nor a pod on it ceases to be ready.
+/// - if the agent is back in time for its node's next word, no pod on it ceases to be ready: as long as the node does
+///   not, nobody but its agent can have said so, wherever else something is wrong;
+/// - if nothing at all is wrong in that time, in the control plane either, the node does not cease to be ready.
 ///
-/// Each container that ran is a test of the first, and each outage one of the second.
+/// Each container that ran is a test of the first; of the others, each outage is one test at most.
 pub(crate) fn check(world: &World<'_>) -> Verdict {
     let mut findings = Findings::of(Guarantee::C35);
     let timeline = Timeline::new(world);
@@ -39,10 +40,17 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
         }
         findings.tested(running.len() as u64);
         containers(world, &outage, running, &by_uid, &mut findings);
+        if outage.up_ns - outage.down_ns + WORD_NS > DETECTION_NS {
+            continue;
+        }
         let alone = world.strikes_between(from_ns, until_ns).count() <= 1;
-        if alone && outage.up_ns - outage.down_ns + WORD_NS <= DETECTION_NS {
+        if alone {
             findings.tested(1);
-            readiness(&outage, &timeline, &lives, &mut findings);
+            node_readiness(&outage, &timeline, &mut findings);
+        }
+        if alone || stays_ready(&timeline, outage.node, from_ns, until_ns) {
+            findings.tested(1);
+            pod_readiness(&outage, &lives, &mut findings);
         }
     }
     findings.verdict()
@@ -158,10 +166,10 @@ fn stays(life: &PodLife<'_>, outage: &Outage, at_ns: Ns) -> bool {
         && before.is_some_and(|before| versions().all(|version| containers(version.pod) == containers(before.pod)))
 }
 
-fn readiness(outage: &Outage, timeline: &Timeline<'_>, lives: &[PodLife<'_>], findings: &mut Findings) {
+fn node_readiness(outage: &Outage, timeline: &Timeline<'_>, findings: &mut Findings) {
     let times = outage.down_ns..=outage.judged_until_ns();
-    let name = node_name(outage.node);
-    for commit in timeline.history(&format!("{NODES}{name}")).iter().filter(|commit| times.contains(&commit.at_ns)) {
+    let key = format!("{NODES}{}", node_name(outage.node));
+    for commit in timeline.history(&key).iter().filter(|commit| times.contains(&commit.at_ns)) {
         if let (Some(old), Some(new)) = commit.nodes()
             && node_is_ready(old)
             && !node_is_ready(new)
@@ -170,6 +178,22 @@ fn readiness(outage: &Outage, timeline: &Timeline<'_>, lives: &[PodLife<'_>], fi
             findings.violated(commit.at_ns, text);
         }
     }
+}
+
+/// Whether a node is ready between these times, as stored, from the first time on that it ever was.
+fn stays_ready(timeline: &Timeline<'_>, node: u32, from_ns: Ns, until_ns: Ns) -> bool {
+    let history = timeline.history(&format!("{NODES}{}", node_name(node)));
+    let is_ready = |commit: &Commit| commit.nodes().1.is_some_and(node_is_ready);
+    let Some(first) = history.iter().position(|commit| is_ready(commit)) else { return false };
+    let history = &history[first..];
+    // The version that held when the time began, and all that came in it.
+    let begin = history.partition_point(|commit| commit.at_ns <= from_ns).saturating_sub(1);
+    history[begin..].iter().take_while(|commit| commit.at_ns <= until_ns).all(|commit| is_ready(commit))
+}
+
+fn pod_readiness(outage: &Outage, lives: &[PodLife<'_>], findings: &mut Findings) {
+    let times = outage.down_ns..=outage.judged_until_ns();
+    let name = node_name(outage.node);
     for life in lives {
         for pair in life.versions.windows(2) {
             let (old, new) = (pair[0], pair[1]);
@@ -223,14 +247,38 @@ mod tests {
         // What happens later has other reasons.
         tale.at(270).exits(0, "ua", "web", "c1", 1);
         put_pod(&mut tale, false);
-        tale.passes(check, Guarantee::C35, 2);
+        tale.passes(check, Guarantee::C35, 3);
     }
 
     #[test]
-    fn faults_elsewhere_leave_the_containers_to_be_judged() {
-        let mut tale = tale();
-        tale.strike(Kind::PartitionOne, 180, 190).members = vec![0];
+    fn faults_elsewhere_leave_the_containers_to_be_judged_and_readiness_while_the_node_has_it() {
+        let mut struck = tale();
+        struck.strike(Kind::PartitionOne, 180, 190).members = vec![0];
+        struck.passes(check, Guarantee::C35, 2);
+        put_pod(&mut struck, false);
+        struck.flags(check, "/registry/core/pods/default/a ceased to be ready at revision 4");
+        // Whoever found the node lost said so of its pods.
+        let mut lost = tale();
+        lost.strike(Kind::PartitionOne, 180, 190).members = vec![0];
+        put_node(&mut lost, false);
+        put_pod(&mut lost, false);
+        lost.passes(check, Guarantee::C35, 1);
+    }
+
+    #[test]
+    fn a_node_that_was_found_lost_shortly_before_may_have_its_pods_marked_yet() {
+        let mut tale = Tale::new();
+        put_node(&mut tale, true);
+        tale.at(130);
         put_node(&mut tale, false);
+        tale.at(150);
+        put_node(&mut tale, true);
+        put_pod(&mut tale, true);
+        tale.agent(0, true).starts(0, "ua", "web", "c1");
+        tale.at(200).agent(0, false).at(203).agent(0, true);
+        tale.strike(Kind::NodeKill, 200, 203).nodes = vec![0];
+        tale.strike(Kind::PartitionOne, 180, 190).members = vec![0];
+        put_pod(&mut tale, false);
         tale.passes(check, Guarantee::C35, 1);
     }
 
@@ -242,7 +290,7 @@ mod tests {
         sick.passes(check, Guarantee::C35, 0);
         let mut long = tale();
         long.at(300).agent(0, false).at(351).agent(0, true).exits(0, "ua", "web", "c1", 1);
-        long.passes(check, Guarantee::C35, 2);
+        long.passes(check, Guarantee::C35, 3);
     }
 
     #[test]
@@ -257,7 +305,7 @@ mod tests {
             &json.replace(r#""uid""#, r#""deletionTimestamp":"2023-11-14T22:13:25Z","uid""#),
         );
         deleted.at(204).exits(0, "ua", "web", "c1", 0);
-        deleted.passes(check, Guarantee::C35, 2);
+        deleted.passes(check, Guarantee::C35, 3);
     }
 
     #[test]
