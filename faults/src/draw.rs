@@ -155,7 +155,11 @@ impl Draw {
             | Kind::ContainerCrash
             | Kind::ContainerSick
             | Kind::ContainerSlow
-            | Kind::Reset => self.cluster_attack(),
+            | Kind::Reset
+            | Kind::ApiLag
+            | Kind::ResponseDrop
+            | Kind::WatchCut
+            | Kind::CrashPoint => self.cluster_attack(),
         }
     }
 
@@ -404,7 +408,7 @@ impl Draw {
     }
 
     /// How long a process that was killed stays down.
-    fn restart_time(&mut self) -> Ns {
+    pub(crate) fn restart_time(&mut self) -> Ns {
         match self.between(0, 3) {
             0 => self.between(2 * MS, 30 * MS),
             1 | 2 => self.between(30 * MS, 2 * SECOND),
@@ -492,7 +496,7 @@ impl Draw {
     }
 
     /// A fault that belongs to an attack of this kind, but counts as another.
-    fn push_beside(&mut self, kind: Kind, when: When, for_ns: Ns, what: What) {
+    pub(crate) fn push_beside(&mut self, kind: Kind, when: When, for_ns: Ns, what: What) {
         let room = self.faults_ns.saturating_sub(when.earliest());
         if room == 0 {
             // The time of faults is shorter than this attack.
@@ -523,6 +527,7 @@ impl When {
         match self {
             When::At(at) => *at,
             When::Marked { from, delay_ns, .. } => from + delay_ns,
+            When::Effect { from, .. } => *from,
         }
     }
 }
@@ -592,6 +597,35 @@ mod tests {
     }
 
     #[test]
+    fn control_planes_lag_lose_answers_and_crash_between_writes_in_every_way() {
+        let hosts = Hosts { nodes: 10, zones: 3, ..STORE };
+        let kinds = vec![Kind::ApiLag, Kind::ResponseDrop, Kind::WatchCut, Kind::CrashPoint];
+        let swarm = Swarm { kinds, ..Swarm::default() };
+        let drawn: Vec<Fault> = (0..200).flat_map(|seed| draw(&swarm, seed, hosts, MINUTE).faults).collect();
+        let mut ways: BTreeMap<&str, u32> = BTreeMap::new();
+        for fault in &drawn {
+            let way = match (fault.kind, &fault.what, &fault.when) {
+                (Kind::ApiLag, What::Lag { target: Target::Marked }, When::Effect { .. }) => "lags as it crashes",
+                (Kind::ApiLag, What::Lag { .. }, When::At(_)) if fault.for_ns < SECOND => "lags for a moment",
+                (Kind::ApiLag, What::Lag { .. }, When::At(_)) => "lags for long",
+                (Kind::ResponseDrop, What::Fuse { bytes: 0, .. }, When::At(_)) => "loses answers",
+                (Kind::WatchCut, What::Fuse { bytes: 1..=4000, .. }, When::At(_)) => "loses ends of answers",
+                (Kind::CrashPoint, What::Kill { target: Target::Marked }, When::Effect { before, index, .. }) => {
+                    match (before, index) {
+                        (true, 0) => "crashes before a write",
+                        (true, _) => "crashes between writes",
+                        (false, _) => "crashes after a write",
+                    }
+                }
+                other => panic!("{other:?}"),
+            };
+            *ways.entry(way).or_default() += 1;
+        }
+        assert_eq!(ways.len(), 8, "{ways:?}");
+        assert!(ways.values().all(|times| *times >= 20), "{ways:?}");
+    }
+
+    #[test]
     fn leaving_a_kind_out_changes_no_other() {
         for seed in 0..50 {
             let all = schedule(seed).faults;
@@ -646,7 +680,11 @@ mod tests {
                 What::ClockDrift { .. } => fault.kind == Kind::ClockDrift,
                 What::ClockSteps { .. } => fault.kind == Kind::ClockSteps,
                 What::ClockFreeze { .. } => fault.kind == Kind::ClockFreeze,
-                What::Containers { .. } | What::Lost { .. } | What::Reset { .. } => false,
+                What::Containers { .. }
+                | What::Lost { .. }
+                | What::Reset { .. }
+                | What::Lag { .. }
+                | What::Fuse { .. } => false,
                 What::Disk { fault: disk, .. } => match disk {
                     DiskFault::WriteErrors(_) | DiskFault::SyncErrors(_) | DiskFault::ReadErrors(_) => {
                         fault.kind == Kind::DiskError

@@ -25,8 +25,8 @@ impl Kind {
         Kind::DiskFull,
     ];
 
-    /// Those that strike nodes and what runs on them, in order.
-    pub const CLUSTER: [Kind; 13] = [
+    /// Those that strike nodes, what runs on them and the control plane above them, in order.
+    pub const CLUSTER: [Kind; 17] = [
         Kind::NodePartition,
         Kind::NodeLink,
         Kind::NodeKill,
@@ -40,6 +40,10 @@ impl Kind {
         Kind::ContainerSick,
         Kind::ContainerSlow,
         Kind::Reset,
+        Kind::ApiLag,
+        Kind::ResponseDrop,
+        Kind::WatchCut,
+        Kind::CrashPoint,
     ];
 
     /// All of them, in order.
@@ -81,6 +85,10 @@ impl Kind {
             Kind::ContainerSick => "container-sick",
             Kind::ContainerSlow => "container-slow",
             Kind::Reset => "reset",
+            Kind::ApiLag => "api-lag",
+            Kind::ResponseDrop => "response-drop",
+            Kind::WatchCut => "watch-cut",
+            Kind::CrashPoint => "crash-point",
         }
     }
 }

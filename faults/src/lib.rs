@@ -57,6 +57,20 @@ pub enum When {
         /// From the mark to the strike.
         delay_ns: Ns,
     },
+    /// At the very instant at which a member says for the `nth` time, from `from` on, that it is about to perform such a
+    /// write of a plan, or, not `before`, that it knows what came of it. Nothing that the process does after that instant
+    /// is seen by anybody if the fault ends it. The member that said it is what [`Target::Marked`] means.
+    Effect {
+        /// Not before this time.
+        from: Ns,
+        /// Counted from 1, over all members.
+        nth: u32,
+        /// Only writes with this number in their plan, from 0, or a later one are counted: from 1 on, there is a write of
+        /// the same plan before.
+        index: u64,
+        /// Before the write is sent, or after its answer is known.
+        before: bool,
+    },
 }
 
 /// Which hosts a fault is aimed at; resolved when it strikes.
@@ -70,7 +84,7 @@ pub enum Target {
     Leader,
     /// The member after the leader in order of number, so never the leader itself.
     Follower,
-    /// The member that said the mark of [`When::Marked`]; member 0 without such a mark.
+    /// The member that said what [`When::Marked`] or [`When::Effect`] waited for; member 0 without that.
     Marked,
     /// The client host with this number, counted from 0.
     Client(u32),
@@ -231,6 +245,20 @@ pub enum What {
         /// How.
         fault: DiskFault,
     },
+    /// What the other members say to the target waits, and comes out all at once at the fault's end. What the target
+    /// says passes, and so does whatever clients and nodes say and hear.
+    Lag {
+        /// Which members.
+        target: Target,
+    },
+    /// Each connection to the target's API server that is open when this strikes is reset once the server has sent so
+    /// many more bytes on it, if it does so until the fault's end. Those bytes arrive, and what follows does not.
+    Fuse {
+        /// Which members.
+        target: Target,
+        /// Bytes that still pass.
+        bytes: u64,
+    },
 }
 
 /// The kinds that schedules switch on and off and that reports count.
@@ -299,4 +327,12 @@ pub enum Kind {
     ContainerSlow,
     /// [`What::Reset`].
     Reset,
+    /// [`What::Lag`].
+    ApiLag,
+    /// [`What::Fuse`] that lets nothing pass: a response is lost after its write was applied.
+    ResponseDrop,
+    /// [`What::Fuse`] that lets something pass: a watch ends in the middle of a revision or of an event.
+    WatchCut,
+    /// [`What::Kill`] at a [`When::Effect`].
+    CrashPoint,
 }

@@ -1,7 +1,7 @@
-//! Attacks on nodes and on what runs on them.
+//! Attacks on nodes, on what runs on them, and on the control plane above them.
 
 use crate::draw::{Draw, MS, SECOND};
-use crate::{ContainerFault, Cut, DiskFault, Kind, Target, What, When};
+use crate::{ContainerFault, Cut, DiskFault, Kind, Ns, Target, What, When};
 
 impl Draw {
     /// Draws one attack of this kind. Without nodes there is nothing to attack.
@@ -54,7 +54,7 @@ impl Draw {
             Kind::NodeLost => {
                 let target = self.one_node();
                 // Beyond detection and eviction, or back before anybody has given it up.
-                if self.chance(500) {
+                if self.chance(700) {
                     self.long(What::Lost { target });
                 } else {
                     let for_ns = self.between(5 * SECOND, 40 * SECOND);
@@ -79,6 +79,23 @@ impl Draw {
                 let target = if self.chance(500) { self.nodes() } else { self.one_member() };
                 self.at_any_time(MS, What::Reset { target });
             }
+            Kind::ApiLag => {
+                let target = self.one_member();
+                let for_ns = self.lag();
+                self.at_any_time(for_ns, What::Lag { target });
+            }
+            Kind::ResponseDrop => {
+                let target = self.one_member();
+                let for_ns = self.between(3 * SECOND, 12 * SECOND);
+                self.at_any_time(for_ns, What::Fuse { target, bytes: 0 });
+            }
+            Kind::WatchCut => {
+                let target = self.one_member();
+                let bytes = self.between(1, 4000);
+                let for_ns = self.between(5 * SECOND, 30 * SECOND);
+                self.at_any_time(for_ns, What::Fuse { target, bytes });
+            }
+            Kind::CrashPoint => self.crash_point(),
             Kind::PartitionOne
             | Kind::PartitionMinority
             | Kind::PartitionMajority
@@ -97,6 +114,36 @@ impl Draw {
             | Kind::DiskError
             | Kind::DiskStall
             | Kind::DiskFull => {}
+        }
+    }
+
+    /// Shorter than an election, or so long that whoever listens to that replica alone is far behind.
+    fn lag(&mut self) -> Ns {
+        match self.between(0, 9) {
+            0..=3 => self.between(100 * MS, 900 * MS),
+            4..=6 => self.between(SECOND, 8 * SECOND),
+            _ => self.between(10 * SECOND, 40 * SECOND),
+        }
+    }
+
+    /// A controller dies at a write of a plan: half of the time it has performed others of that plan. Now and then its
+    /// own replica, or another that its successor may ask, lags when it is back.
+    fn crash_point(&mut self) {
+        let for_ns = self.restart_time();
+        let from = self.time_for(for_ns);
+        let index = u64::from(self.chance(500));
+        // Soon, or in the midst of what goes on then.
+        let nth = if self.chance(600) { self.between(1, 3) } else { self.between(4, 40) } as u32;
+        let when = When::Effect { from, nth, index, before: self.chance(600) };
+        self.push(when.clone(), for_ns, What::Kill { target: Target::Marked });
+        let lag_ns = self.lag().max(for_ns + SECOND);
+        match self.between(0, 9) {
+            0..=5 => {}
+            6..=7 => self.push_beside(Kind::ApiLag, when, lag_ns, What::Lag { target: Target::Marked }),
+            _ => {
+                let target = self.one_member();
+                self.push_beside(Kind::ApiLag, When::At(from), lag_ns, What::Lag { target });
+            }
         }
     }
 
@@ -137,7 +184,7 @@ impl Draw {
 
     /// Longer than detection and eviction together, if the time of faults is as long: until the last of it then.
     fn long(&mut self, what: What) {
-        let for_ns = self.between(365 * SECOND, 400 * SECOND).min(self.faults_ns * 9 / 10);
+        let for_ns = self.between(400 * SECOND, 450 * SECOND).min(self.faults_ns * 9 / 10);
         let at = self.time_for(for_ns);
         self.push(When::At(at), for_ns, what);
     }

@@ -35,7 +35,7 @@ mod tests {
     fn spans(schedule: &Schedule) -> Vec<(Ns, Ns)> {
         let start = |fault: &Fault| match fault.when {
             When::At(at_ns) => at_ns,
-            When::Marked { .. } => panic!("no mark is waited for"),
+            When::Marked { .. } | When::Effect { .. } => panic!("nothing is waited for"),
         };
         schedule.faults.iter().map(|fault| (start(fault), start(fault) + fault.for_ns)).collect()
     }

@@ -36,7 +36,7 @@ pub(crate) struct Topology {
 pub(crate) struct Situation {
     /// The member that last said that it leads.
     pub(crate) leader: Option<u32>,
-    /// The member that said the mark that this fault waited for.
+    /// The member that said what this fault waited for.
     pub(crate) marked: Option<u32>,
 }
 
@@ -47,6 +47,8 @@ pub(crate) struct Active {
     pub(crate) from_ns: Ns,
     /// Whom it hit.
     pub(crate) hosts: Vec<Host>,
+    /// How many connections to these hosts fuses had reset before.
+    pub(crate) blown: u64,
 }
 
 /// What the faults make of the world. Whatever it does not name is as in peace.
@@ -56,6 +58,8 @@ pub(crate) struct Wanted {
     held: BTreeSet<(Host, Host)>,
     links: BTreeMap<(Host, Host), LinkTrouble>,
     hosts: BTreeMap<Host, HostTrouble>,
+    /// By host and fault: how many bytes a fuse lets pass.
+    fuses: BTreeMap<(Host, u32), u64>,
 }
 
 /// What ails a directed link.
@@ -168,6 +172,10 @@ pub(crate) enum Action {
     Crash(Host),
     /// Reset a host's connections to the store's members.
     Reset(Host),
+    /// Put a fuse that lets so many bytes pass into the connections to a host's API server.
+    Fuse(Host, u64),
+    /// Take out all of a host's fuses.
+    Defuse(Host),
     /// Start a process that was killed; power is on.
     Start(Host),
     /// Give a host its power back, and with it its process.
@@ -216,6 +224,8 @@ pub(crate) fn next_step(active: &BTreeMap<u32, Active>, now_ns: Ns) -> Option<Ns
             | What::Containers { .. }
             | What::Lost { .. }
             | What::Reset { .. }
+            | What::Lag { .. }
+            | What::Fuse { .. }
             | What::Disk { .. } => None,
         })
         .min()
@@ -236,12 +246,21 @@ pub(crate) fn actions(before: &Wanted, after: &Wanted) -> Vec<Action> {
             actions.push(Action::Link(link.0, link.1, trouble(after)));
         }
     }
+    fuse_actions(before, after, &mut actions);
     let hosts: BTreeSet<Host> = before.hosts.keys().chain(after.hosts.keys()).copied().collect();
     for host in hosts {
         let trouble = |wanted: &Wanted| wanted.hosts.get(&host).copied().unwrap_or_default();
         host_actions(host, trouble(before), trouble(after), &mut actions);
     }
     actions
+}
+
+/// What a fuse was put into stays such until the last fuse on its host is over.
+fn fuse_actions(before: &Wanted, after: &Wanted, actions: &mut Vec<Action>) {
+    let hosts = |wanted: &Wanted| -> BTreeSet<Host> { wanted.fuses.keys().map(|(host, _)| *host).collect() };
+    actions.extend(hosts(before).difference(&hosts(after)).map(|host| Action::Defuse(*host)));
+    let new = after.fuses.iter().filter(|(at, _)| !before.fuses.contains_key(at));
+    actions.extend(new.map(|((host, _), bytes)| Action::Fuse(*host, *bytes)));
 }
 
 fn host_actions(host: Host, was: HostTrouble, is: HostTrouble, actions: &mut Vec<Action>) {
@@ -332,6 +351,10 @@ impl Wanted {
                 self.host(host).lost += 1;
             }),
             What::Reset { .. } => hosts.for_each(|host| self.host(host).resets += 1),
+            What::Lag { .. } => self.held.extend(lagging_links(&active.hosts, topology)),
+            What::Fuse { bytes, .. } => {
+                self.fuses.extend(hosts.map(|host| ((host, active.fault.id), *bytes)));
+            }
             What::Disk { fault, .. } => hosts.for_each(|host| self.host(host).disk.add(fault)),
         }
     }
@@ -450,6 +473,8 @@ pub(crate) fn target(what: &What) -> &Target {
         | What::Containers { target, .. }
         | What::Lost { target }
         | What::Reset { target }
+        | What::Lag { target }
+        | What::Fuse { target, .. }
         | What::Disk { target, .. } => target,
     }
 }
@@ -463,6 +488,13 @@ fn links_of(hosts: &[Host], topology: Topology) -> impl Iterator<Item = (Host, H
 fn links_from(hosts: &[Host], topology: Topology) -> impl Iterator<Item = (Host, Host)> {
     let others: Vec<Host> = topology.hosts().filter(|host| !hosts.contains(host)).collect();
     hosts.iter().flat_map(move |from| others.clone().into_iter().map(move |to| (*from, to)))
+}
+
+/// Directed links from other members to these.
+fn lagging_links(hosts: &[Host], topology: Topology) -> impl Iterator<Item = (Host, Host)> {
+    let between_members =
+        links_from(hosts, topology).filter(|(from, to)| from.member().is_some() && to.member().is_some());
+    between_members.map(|(from, to)| (to, from))
 }
 
 fn cut_links(side: &[Host], cut: &Cut, topology: Topology) -> Vec<(Host, Host)> {
@@ -530,6 +562,7 @@ pub(crate) fn consequences(what: &What, hosts: &[Host], topology: Topology) -> C
             severed(links_of(hosts, topology).collect())
         }
         What::Hold { .. } => severed(links_from(hosts, topology).collect()),
+        What::Lag { .. } => severed(lagging_links(hosts, topology).collect()),
         What::Kill { .. }
         | What::PowerLoss { .. }
         | What::Lost { .. }
@@ -544,6 +577,7 @@ pub(crate) fn consequences(what: &What, hosts: &[Host], topology: Topology) -> C
         | What::ClockSteps { .. }
         | What::Containers { .. }
         | What::Reset { .. }
+        | What::Fuse { .. }
         | What::ClockDrift { .. } => Consequences::default(),
     }
 }
@@ -599,7 +633,7 @@ mod tests {
                 let what = faults[number as usize - 1].clone();
                 let hosts = resolve(target(&what), Situation::default(), TOPOLOGY);
                 let fault = Fault { id: number, kind: Kind::Kill, when: When::At(0), for_ns: 0, what };
-                active.insert(number, Active { fault, from_ns: 0, hosts });
+                active.insert(number, Active { fault, from_ns: 0, hosts, blown: 0 });
             }
             let next = wanted(&active, TOPOLOGY, 0, &is);
             done.push(actions(&is, &next));
@@ -686,6 +720,23 @@ mod tests {
     }
 
     #[test]
+    fn a_member_that_lags_hears_nothing_of_members_and_all_else() {
+        let lag = What::Lag { target: Target::Member(0) };
+        let done = play(&[lag, What::Hold { target: Target::Member(1) }], &[1, 2, -1, -2]);
+        assert_eq!(done[0], [(M1, M0), (M2, M0)].map(|(a, b)| Action::Hold(a, b)));
+        assert_eq!(done[1], [(M1, M2), (M1, Host::Client(0))].map(|(a, b)| Action::Hold(a, b)));
+        assert_eq!(done[2], [Action::Release(M2, M0)], "the other fault holds the other link");
+        assert_eq!(done[3].len(), 3);
+    }
+
+    #[test]
+    fn fuses_go_in_when_each_fault_strikes_and_come_out_with_the_last() {
+        let fuse = |bytes| What::Fuse { target: Target::Member(0), bytes };
+        let done = play(&[fuse(0), fuse(9)], &[1, 2, -1, -2]);
+        assert_eq!(done, [vec![Action::Fuse(M0, 0)], vec![Action::Fuse(M0, 9)], vec![], vec![Action::Defuse(M0)]]);
+    }
+
+    #[test]
     fn troubles_of_a_link_add_up() {
         let delay = What::Delay { target: Target::Member(0), delay_ns: 10, jitter_ns: 1 };
         let loss = What::Loss { target: Target::Member(1), permille: 500 };
@@ -707,7 +758,7 @@ mod tests {
     fn a_stepping_clock_goes_forth_and_back() {
         let what = What::ClockSteps { target: Target::Member(0), step_ns: 7, every_ns: 10 };
         let fault = Fault { id: 1, kind: Kind::ClockSteps, when: When::At(100), for_ns: 40, what };
-        let active = BTreeMap::from([(1, Active { fault, from_ns: 100, hosts: vec![M0] })]);
+        let active = BTreeMap::from([(1, Active { fault, from_ns: 100, hosts: vec![M0], blown: 0 })]);
         let offset = |now_ns| {
             let is = wanted(&active, TOPOLOGY, now_ns, &Wanted::default());
             is.hosts.get(&M0).map_or(0, |trouble| trouble.wall_offset_ns)
@@ -718,18 +769,21 @@ mod tests {
 
     #[test]
     fn all_is_well_when_every_fault_is_over() {
+        let swarm = faults::Swarm { kinds: Kind::all().collect(), ..faults::Swarm::default() };
+        let hosts = faults::Hosts { nodes: 4, zones: 2, ..HOSTS };
+        let topology = Topology { nodes: 4, ..TOPOLOGY };
         for seed in 0..100 {
-            let schedule = faults::draw(&faults::Swarm::default(), seed, HOSTS, 60_000_000_000);
+            let schedule = faults::draw(&swarm, seed, hosts, 60_000_000_000);
             let mut active = BTreeMap::new();
             let mut is = Wanted::default();
             for fault in &schedule.faults {
-                let hosts = resolve(target(&fault.what), Situation::default(), TOPOLOGY);
-                active.insert(fault.id, Active { fault: fault.clone(), from_ns: 0, hosts });
-                is = wanted(&active, TOPOLOGY, seed, &is);
+                let hosts = resolve(target(&fault.what), Situation::default(), topology);
+                active.insert(fault.id, Active { fault: fault.clone(), from_ns: 0, hosts, blown: 0 });
+                is = wanted(&active, topology, seed, &is);
             }
             while let Some((id, _)) = active.pop_first() {
-                let next = wanted(&active, TOPOLOGY, seed, &is);
-                assert!(actions(&is, &next).len() < 100, "seed {seed}, fault {id}");
+                let next = wanted(&active, topology, seed, &is);
+                assert!(actions(&is, &next).len() < 200, "seed {seed}, fault {id}");
                 is = next;
             }
             assert_eq!(is, Wanted::default(), "seed {seed}");
@@ -744,6 +798,8 @@ mod tests {
         assert_eq!(on(&partition(Target::Client(0), Cut::Symmetric)), Consequences::default());
         assert_eq!(on(&What::Loss { target: Target::Leader, permille: 50 }), Consequences::default());
         assert_eq!(on(&What::Hold { target: Target::Leader }).severed, [(0, 1), (0, 2)]);
+        assert_eq!(on(&What::Lag { target: Target::Leader }).severed, [(1, 0), (2, 0)]);
+        assert_eq!(on(&What::Fuse { target: Target::Leader, bytes: 0 }), Consequences::default());
         let drift = |permille| What::ClockDrift { target: Target::Leader, permille };
         assert_eq!([drift(1100), drift(1101)].map(|what| on(&what).disabled.len()), [0, 1]);
     }

@@ -4,6 +4,7 @@
 //! call site and costs one load.
 
 use crate::observer::{Lead, Observer};
+use crate::storm::Due;
 use faults::Ns;
 use record::{Container, Sight};
 use rt::sim::{HostId, World};
@@ -26,6 +27,8 @@ pub(crate) struct Listener {
     pub(crate) observer: Arc<Mutex<Observer>>,
     /// Told when a fault is due because of a mark.
     pub(crate) due: Arc<Notify>,
+    /// Lets faults strike at this very instant, within the process that said what they waited for.
+    pub(crate) strike: Box<dyn Fn(Ns, &[Due]) + Send + Sync>,
 }
 
 impl Listener {
@@ -57,10 +60,20 @@ impl Listener {
                 }
             }
             mark::EFFECT => {
+                // A process that a fault ended in the middle of a step is not heard any more.
+                let Some(member) = member.filter(|member| self.world.is_running(self.members[*member as usize])) else {
+                    return;
+                };
                 let mut said = Seen::default();
                 event.record(&mut said);
-                if let (Some(member), "before") = (member, said.phase.as_str()) {
+                let before = said.phase == "before";
+                let due = observer.effect(at_ns, member, said.index, before);
+                if before {
                     observer.saw(Sight::Effect { at_ns, member, controller: said.controller, key: said.key });
+                }
+                drop(observer);
+                if !due.is_empty() {
+                    (self.strike)(at_ns, &due);
                 }
             }
             mark::CONTAINER => {
@@ -223,6 +236,8 @@ struct Seen {
     id: String,
     code: i32,
     signal: String,
+    /// Of a write in its plan.
+    index: u64,
 }
 
 impl Seen {
@@ -240,6 +255,12 @@ impl Seen {
 }
 
 impl Visit for Seen {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "index" {
+            self.index = value;
+        }
+    }
+
     fn record_i64(&mut self, field: &Field, value: i64) {
         if field.name() == "code" {
             self.code = i32::try_from(value).unwrap_or(i32::MAX);
@@ -277,5 +298,46 @@ impl Visit for Warning {
         while let Some(at) = self.0.find('\n') {
             self.0.replace_range(at..=at, " ");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effects::Topology;
+    use crate::storm::{Awaited, Sign};
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn a_process_that_dies_at_an_effect_says_nothing_after_it() {
+        let seen = rt::sim::run(rt::sim::Config::default(), |world: World| async move {
+            let host = world.add_host("s1", Ipv4Addr::new(10, 0, 0, 1).into());
+            let sign = Sign::Effects { left: 2, index: 0, before: false };
+            let topology = Topology { members: 1, client_hosts: 0, nodes: 0 };
+            let observer = Observer::new(topology, vec![Awaited { fault: 7, from_ns: 0, sign }], false);
+            let observer = Arc::new(Mutex::new(observer));
+            let killer = world.clone();
+            let listener = Listener {
+                world: world.clone(),
+                members: vec![host],
+                nodes: vec![],
+                observer: observer.clone(),
+                due: Arc::default(),
+                strike: Box::new(move |_, _| killer.kill(host)),
+            };
+            let _listening = tracing::subscriber::set_default(listener);
+            let process = || async {
+                for index in 0..4 {
+                    mark::effect("controller", "key", index, true);
+                    mark::effect("controller", "key", index, false);
+                }
+                std::future::pending().await
+            };
+            world.start(host, move || Box::pin(process()));
+            world.sleep_ns(1_000).await;
+            assert!(!world.is_running(host));
+            observer.lock().unwrap_or_else(PoisonError::into_inner).close().sights.len()
+        });
+        assert_eq!(seen, Ok(2), "the two effects before");
     }
 }

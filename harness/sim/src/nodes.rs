@@ -22,7 +22,7 @@ use std::time::Duration;
 use workloads::deployments;
 
 /// Where API servers listen.
-const API_PORT: u16 = 6443;
+pub(crate) const API_PORT: u16 = 6443;
 
 /// Pods' addresses: enough for as many nodes as a trial may have.
 const POD_CIDR: &str = "10.128.0.0/9";

@@ -11,7 +11,7 @@
 
 use crate::effects::Topology;
 use crate::log::{Hasher, Line, Log};
-use crate::storm::{Awaited, Due, Turn};
+use crate::storm::{Awaited, Due, Sign, Turn};
 use faults::Ns;
 use record::{Container, Observation, Operation, Outcome, Reply, Request, Sight, WatchEvent};
 use std::collections::BTreeMap;
@@ -96,14 +96,37 @@ impl Observer {
         }
         let Some(member) = member else { return false };
         let before = self.due.len();
-        self.awaited.retain(|awaited| {
-            let said = awaited.mark == text && at_ns >= awaited.from_ns;
-            if said {
-                self.due.push(Due { fault: awaited.fault, at_ns: at_ns + awaited.delay_ns, member });
+        self.awaited.retain(|awaited| match &awaited.sign {
+            Sign::Mark { text: awaited_text, delay_ns } if awaited_text == text && at_ns >= awaited.from_ns => {
+                self.due.push(Due { fault: awaited.fault, at_ns: at_ns + delay_ns, member });
+                false
             }
-            !said
+            Sign::Mark { .. } | Sign::Effects { .. } => true,
         });
         self.due.len() > before
+    }
+
+    /// A member is about to perform a write, number `index` of its plan, or knows what came of it. The faults that waited
+    /// for just this: they are to strike before the member's process goes on.
+    pub(crate) fn effect(&mut self, at_ns: Ns, member: u32, index: u64, before: bool) -> Vec<Due> {
+        if self.closed {
+            return Vec::new();
+        }
+        self.members_worked_ns[member as usize] = at_ns;
+        let mut due = Vec::new();
+        self.awaited.retain_mut(|awaited| match &mut awaited.sign {
+            Sign::Effects { left, index: from, before: phase }
+                if at_ns >= awaited.from_ns && index >= *from && before == *phase =>
+            {
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    due.push(Due { fault: awaited.fault, at_ns, member });
+                }
+                *left > 0
+            }
+            Sign::Mark { .. } | Sign::Effects { .. } => true,
+        });
+        due
     }
 
     /// A member said something about leading.
@@ -474,7 +497,8 @@ mod tests {
 
     #[test]
     fn a_fault_waits_for_its_mark_by_a_member_and_is_due_after_its_delay() {
-        let awaited = Awaited { fault: 7, from_ns: 10, mark: "vote granted".into(), delay_ns: 3 };
+        let sign = Sign::Mark { text: "vote granted".into(), delay_ns: 3 };
+        let awaited = Awaited { fault: 7, from_ns: 10, sign };
         let mut observer = observer(vec![awaited]);
         assert!(!observer.mark(9, Some(0), "vote granted"), "too early");
         assert!(!observer.mark(11, Some(0), "torn tail cut"), "another mark");
@@ -483,6 +507,20 @@ mod tests {
         assert!(!observer.mark(14, Some(1), "vote granted"), "only once");
         assert_eq!(*observer.due(), [Due { fault: 7, at_ns: 16, member: 2 }]);
         assert_eq!(observer.close().marks["vote granted"], 4);
+    }
+
+    #[test]
+    fn a_fault_waits_for_its_effect_and_is_due_at_that_instant() {
+        let sign = Sign::Effects { left: 2, index: 1, before: true };
+        let mut observer = observer(vec![Awaited { fault: 7, from_ns: 10, sign }]);
+        let mut said = |at_ns, member, index, before| observer.effect(at_ns, member, index, before);
+        assert_eq!(said(9, 0, 1, true), [], "too early");
+        assert_eq!(said(10, 0, 0, true), [], "the first of its plan");
+        assert_eq!(said(11, 0, 1, false), [], "already performed");
+        assert_eq!(said(12, 0, 2, true), [], "the first that counts");
+        assert_eq!(said(13, 2, 1, true), [Due { fault: 7, at_ns: 13, member: 2 }]);
+        assert_eq!(said(14, 2, 1, true), [], "only once");
+        assert_eq!(observer.busy(14), (vec![true, false, true], vec![false]));
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use crate::effects::{Action, DiskTrouble, Host, LinkTrouble, Topology};
 use crate::listener::Listener;
-use crate::nodes::{Nodes, run_client_host};
+use crate::nodes::{API_PORT, Nodes, run_client_host};
 use crate::observer::Observer;
 use crate::sampler::Sampler;
-use crate::storm::{Due, Storm};
+use crate::storm::{Due, Senses, Storm, Turn};
 use crate::{Cost, Outcome, Trial, empty_record};
 use faults::Ns;
 use record::{ClusterHistory, Config, Operation, Record, Request, Sight};
@@ -58,6 +58,10 @@ pub(crate) async fn run(world: World, trial: Trial) -> Outcome {
         nodes: stage.nodes.ids.clone(),
         observer: stage.observer.clone(),
         due: stage.due.clone(),
+        strike: {
+            let stage = Arc::clone(&stage);
+            Box::new(move |now_ns, due| stage.strike_now(now_ns, due))
+        },
     };
     let _listening = tracing::subscriber::set_default(listener);
     stage.start_members();
@@ -253,12 +257,27 @@ impl Stage {
     }
 
     fn advance(&self, now_ns: Ns) {
-        let (due, leader, (members, clients)) = {
+        let due: Vec<Due> = {
             let mut observer = lock(&self.observer);
             let coming = observer.due();
             let ready = coming.partition_point(|due| due.at_ns <= now_ns);
-            let due: Vec<Due> = coming.drain(..ready).collect();
-            (due, observer.last_leader(), observer.busy(now_ns))
+            coming.drain(..ready).collect()
+        };
+        self.turn(now_ns, |storm, senses| storm.advance(now_ns, &due, senses));
+    }
+
+    /// Lets strike what has waited for this instant, within the step of the process that brought it about; all else that
+    /// is due now has its turn afterwards.
+    fn strike_now(&self, now_ns: Ns, due: &[Due]) {
+        self.turn(now_ns, |storm, senses| storm.strike_now(now_ns, due, senses));
+        self.due.notify_one();
+    }
+
+    /// Does to the world what the storm says.
+    fn turn(&self, now_ns: Ns, take: impl FnOnce(&mut Storm, &Senses<'_>) -> (Vec<Action>, Vec<Turn>)) {
+        let (leader, (members, clients)) = {
+            let observer = lock(&self.observer);
+            (observer.last_leader(), observer.busy(now_ns))
         };
         let busy = |host: Host| match host {
             Host::Member(member) => {
@@ -268,7 +287,8 @@ impl Stage {
             Host::Client(client) => clients[client as usize],
             Host::Node(node) => lock(&self.observer).node_is_busy(node),
         };
-        let (actions, turns) = lock(&self.storm).advance(now_ns, &due, leader, busy);
+        let senses = Senses { leader, busy: &busy, blown: &|host| self.world.fuses_blown(self.id(host)) };
+        let (actions, turns) = take(&mut lock(&self.storm), &senses);
         turns.iter().for_each(|turn| lock(&self.observer).turned(now_ns, turn));
         actions.iter().for_each(|action| self.act(*action));
     }
@@ -302,6 +322,8 @@ impl Stage {
                     .filter(|member| **member != id(host))
                     .for_each(|member| world.reset(id(host), *member));
             }
+            Action::Fuse(host, bytes) => world.fuse(id(host), API_PORT, bytes),
+            Action::Defuse(host) => world.defuse(id(host)),
             Action::PowerOff(host) => world.power_off(id(host)),
             Action::Start(host) => {
                 world.restart(id(host));

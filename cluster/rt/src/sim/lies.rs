@@ -58,5 +58,9 @@ lies! {
         what_a_kernel_was_told_outlives_a_reboot,
         /// A listener on all of a host's addresses is heard at its added ones too.
         added_addresses_are_the_hosts_own,
+        /// Connections with a fuse are never reset.
+        fuses_never_blow,
+        /// What the acceptor of a connection with a fuse writes arrives, and only then it is reset.
+        what_blows_a_fuse_arrives,
     }
 }

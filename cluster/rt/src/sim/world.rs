@@ -208,6 +208,23 @@ impl World {
         self.network(|network| network.reset_between(one.0, other.0));
     }
 
+    /// Puts a fuse into each connection that is open now and was accepted on `host` at `port`: it is reset, as by a broken
+    /// middlebox, once its acceptor has sent `bytes` more on it. These arrive, what follows does not. Where there is a
+    /// fuse already, the one that blows first stays.
+    pub fn fuse(&self, host: HostId, port: u16, bytes: u64) {
+        self.network(|network| network.fuse(host.0, port, bytes));
+    }
+
+    /// Takes out the fuses of all connections that were accepted on `host`.
+    pub fn defuse(&self, host: HostId) {
+        self.network(|network| network.defuse(host.0));
+    }
+
+    /// How many connections that were accepted on `host` a fuse has reset so far.
+    pub fn fuses_blown(&self, host: HostId) -> u64 {
+        self.network(|network| network.fuses_blown(host.0))
+    }
+
     /// What the disk of `host` has done so far.
     pub fn disk_stats(&self, host: HostId) -> DiskStats {
         let disk = self.host(host).disk.clone();

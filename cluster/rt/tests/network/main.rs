@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod fuses;
 mod told;
 
 use std::future::Future;
@@ -95,6 +96,9 @@ sentences! {
     a_redirected_connection_goes_to_one_of_its_backends: [redirects_are_ignored],
     a_reset_is_told_to_both_ends_and_new_connections_work: [],
     told_names_resolve_until_a_reboot: [what_a_kernel_was_told_outlives_a_reboot],
+    a_fuse_resets_a_connection_in_the_middle_of_what_its_acceptor_says: [fuses_never_blow, what_blows_a_fuse_arrives],
+    a_fuse_of_no_bytes_swallows_an_answer_and_not_the_question: [fuses_never_blow, what_blows_a_fuse_arrives],
+    a_fuse_leaves_alone_what_it_is_not_put_into: [],
 }
 
 #[test]
@@ -112,6 +116,10 @@ fn each_lie_is_noticed() {
 mod checks {
     use super::*;
 
+    pub use crate::fuses::{
+        a_fuse_leaves_alone_what_it_is_not_put_into, a_fuse_of_no_bytes_swallows_an_answer_and_not_the_question,
+        a_fuse_resets_a_connection_in_the_middle_of_what_its_acceptor_says,
+    };
     pub use crate::told::{
         a_redirected_connection_goes_to_one_of_its_backends, a_reset_is_told_to_both_ends_and_new_connections_work,
         an_added_address_is_a_namespace_of_its_own, an_added_address_outlives_the_process_and_not_a_reboot,

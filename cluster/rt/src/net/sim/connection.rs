@@ -33,6 +33,8 @@ pub(super) struct Connection {
     pub(super) established: bool,
     /// The server process's number when its host agreed: another one knows nothing of it.
     pub(super) server_epoch: u32,
+    /// The offset of the server's pipe beyond which nothing passes.
+    pub(super) fuse: Option<u64>,
     pub(super) ends: [End; 2],
     pub(super) pipes: [Pipe; 2],
 }
@@ -45,6 +47,7 @@ impl Connection {
             in_use: true,
             established: false,
             server_epoch: 0,
+            fuse: None,
             ends: [client, server],
             pipes: [Pipe::new(there, 0, CONNECT_RETRY_NS), Pipe::new(back, 1, RETRY_NS)],
         }

@@ -16,6 +16,8 @@
 //! - A killed process closes its sockets, and that news travels as data does. A host that lost power says nothing, its
 //!   peers stay half open, and after reboot it answers old connections with a reset. A paused process's kernel goes on.
 //! - Names take time to resolve. Nothing crosses a link at once.
+//! - A connection with a fuse is reset once its acceptor has sent a number of bytes on it: they arrive, what follows does
+//!   not, and both ends are told. Other connections are left alone.
 //!
 //! An exchange costs one event, its arrival: acknowledgements carry nothing that a program sees, so that they are only
 //! noted and looked at when the sender next writes, unless a writer is blocked. The simulator knows what was lost, so
@@ -31,6 +33,7 @@
 
 mod connection;
 mod event;
+mod fuse;
 mod handshake;
 mod kernel;
 mod link;
@@ -131,6 +134,8 @@ struct Host {
     listeners: BTreeMap<SocketAddr, Backlog>,
     kernel: Kernel,
     next_port: u16,
+    /// How many connections that were accepted here a fuse has reset.
+    fuses_blown: u64,
 }
 
 /// Connections that wait to be accepted.
@@ -175,6 +180,7 @@ impl Network {
             listeners: BTreeMap::new(),
             kernel: Kernel::new(Random::from_seed(seed_of(self.seed, &[b"kernel", name.as_bytes()]))),
             next_port: FIRST_PORT,
+            fuses_blown: 0,
         });
         host
     }

@@ -111,7 +111,11 @@ impl Socket {
             }
             let written = pipe.written - before;
             network.stats.bytes += written;
+            let blown = side == SERVER && network.holds_back(c);
             network.transmit(c, side, now, false);
+            if blown {
+                network.blow(c, now);
+            }
             Poll::Ready(Ok(written as usize))
         })
     }
