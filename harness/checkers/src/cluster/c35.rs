@@ -201,7 +201,7 @@ fn pod_readiness(outage: &Outage, lives: &[PodLife<'_>], findings: &mut Findings
                 && pod_node(new.pod) == name
                 && is_ready(old.pod)
                 && !is_ready(new.pod)
-                && is_active(new.pod)
+                && stays(life, outage, new.at_ns)
             {
                 let text =
                     format!("{}, and {} ceased to be ready at revision {}", outage.says(), life.key, new.revision);
@@ -313,6 +313,17 @@ mod tests {
         let mut tale = tale();
         tale.starts(0, "ua", "web", "c9");
         tale.flags(check, "container web (c9) of /registry/core/pods/default/a, pod ua, started beside c1");
+    }
+
+    #[test]
+    fn a_program_that_ends_by_itself_ceases_to_be_ready_and_passes() {
+        let once = |ready| pod("a", "ua", r#""nodeName":"n1","restartPolicy":"Never""#, &condition(ready));
+        let mut tale = Tale::new();
+        put_node(&mut tale, true);
+        tale.put("core/pods/default/a", &once(true)).agent(0, true).starts(0, "ua", "web", "c1");
+        tale.at(200).agent(0, false).at(203).agent(0, true).put("core/pods/default/a", &once(false));
+        tale.strike(Kind::NodeKill, 200, 203).nodes = vec![0];
+        tale.passes(check, Guarantee::C35, 3);
     }
 
     #[test]

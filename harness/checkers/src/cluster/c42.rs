@@ -9,7 +9,8 @@ use record::{Guarantee, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// At each creation of a pod for a ReplicaSet, the pods created for it so far are no more than it first asked for, plus
-/// every increase since, plus every pod that it has lost. A ReplicaSet has no backoff steps of its own.
+/// every increase since, plus every pod that it has lost, plus one for each backoff step: a create that got no answer is sent
+/// again under the same name, and comes to be a second time if the first was deleted meanwhile.
 ///
 /// Lost is a pod that ended, that was let go, or whose deletion somebody else asked for: a user, or whoever announced it
 /// by the condition DisruptionTarget. A pod that is deleted without that was deleted by the controller because it was
@@ -18,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Tested are ReplicaSets with creations.
 pub(crate) fn check(world: &World<'_>) -> Verdict {
     let mut findings = Findings::of(Guarantee::C42);
-    let mut sets: BTreeMap<&str, Demand> = BTreeMap::new();
+    let mut sets: BTreeMap<&str, Demand<'_>> = BTreeMap::new();
     let mut tested: BTreeSet<&str> = BTreeSet::new();
     for commit in &world.commits {
         if let Some(Object::ReplicaSet(set)) = commit.new.as_deref() {
@@ -38,7 +39,8 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
             findings.tested(1);
         }
         demand.created += 1;
-        if demand.created > demand.asked + demand.lost {
+        demand.repeated += i64::from(!demand.names.insert(&*commit.key));
+        if demand.created > demand.asked + demand.lost + demand.repeated {
             let Demand { asked, lost, created, .. } = demand;
             let text = format!(
                 "{} was created for set {set} at revision {} as its pod number {created}, but only {asked} were asked \
@@ -53,12 +55,16 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
 
 /// What there was reason to create for a set.
 #[derive(Default)]
-struct Demand {
+struct Demand<'a> {
     wanted: i64,
     /// The first size and all increases.
     asked: i64,
     lost: i64,
     created: i64,
+    /// Registry keys of its pods.
+    names: BTreeSet<&'a str>,
+    /// How often a name came to be once more.
+    repeated: i64,
 }
 
 /// Whether an active pod that is a set's no more was taken from it.
@@ -121,6 +127,20 @@ mod tests {
         tale.delete("core/pods/default/d");
         pod(&mut tale, "g", "", "");
         tale
+    }
+
+    #[test]
+    fn a_create_that_is_sent_again_after_its_pod_was_deleted_passes() {
+        let mut tale = Tale::new();
+        sized(&mut tale, 1);
+        pod(&mut tale, "a", "", "");
+        // By the collector of garbage, for which there is nothing to be replaced.
+        tale.delete("core/pods/default/a");
+        pod(&mut tale, "a", "", "");
+        tale.passes(check, Guarantee::C42, 1);
+        tale.delete("core/pods/default/a");
+        pod(&mut tale, "b", "", "");
+        tale.flags(check, "its pod number 3, but only 1 were asked for and 0 lost");
     }
 
     #[test]
