@@ -28,8 +28,11 @@ pub(crate) struct Listener {
     /// Told when a fault is due because of a mark.
     pub(crate) due: Arc<Notify>,
     /// Lets faults strike at this very instant, within the process that said what they waited for.
-    pub(crate) strike: Box<dyn Fn(Ns, &[Due]) + Send + Sync>,
+    pub(crate) strike: Box<StrikeNow>,
 }
+
+/// Lets these strike now.
+pub(crate) type StrikeNow = dyn Fn(Ns, &[Due]) + Send + Sync;
 
 impl Listener {
     fn heard(&self, event: &Event<'_>) {
