@@ -209,8 +209,8 @@ impl World {
     }
 
     /// Puts a fuse into each connection that is open now and was accepted on `host` at `port`: it is reset, as by a broken
-    /// middlebox, once its acceptor has sent `bytes` more on it. These arrive, what follows does not. Where there is a
-    /// fuse already, the one that blows first stays.
+    /// middlebox, once its acceptor has sent `bytes` more on it. These arrive if their link neither loses nor holds them,
+    /// what follows does not. Where there is a fuse already, the one that blows first stays.
     pub fn fuse(&self, host: HostId, port: u16, bytes: u64) {
         self.network(|network| network.fuse(host.0, port, bytes));
     }

@@ -25,8 +25,8 @@
 //! no event.
 //!
 //! Limits: streams only; no congestion control, urgent data, keep-alive or path MTU; a lost packet is sent again after a
-//! round trip if three others follow it, and otherwise only after the retransmission timeout; the queue of a listener
-//! is bounded, the number of sockets and ports is not.
+//! round trip if three others follow it, and otherwise only after the retransmission timeout; what is lost ahead of a
+//! fuse's reset is not sent again; the queue of a listener is bounded, the number of sockets and ports is not.
 //!
 //! **Invariant:** what a program reads is a prefix of what the other wrote, and a connection is forgotten once both
 //! ends are (`chaos_conserves_bytes_and_leaks_nothing` in tests/determinism.rs).

@@ -1,0 +1,92 @@
+//! Whom a fault hits, and which links that means.
+
+use faults::{Cut, Target, What};
+
+use super::{Host, Situation, Topology};
+
+/// Whom a fault hits. Members and clients that there are not (in an edited schedule) are nobody.
+pub(crate) fn resolve(target: &Target, situation: Situation, topology: Topology) -> Vec<Host> {
+    let leader = situation.leader.unwrap_or(0);
+    let hosts = match target {
+        Target::Member(member) => vec![Host::Member(*member)],
+        Target::Members(members) => members.iter().copied().map(Host::Member).collect(),
+        Target::Leader => vec![Host::Member(leader)],
+        Target::Follower => vec![Host::Member((leader + 1) % topology.members.max(1))],
+        Target::Marked => vec![Host::Member(situation.marked.unwrap_or(0))],
+        Target::Client(client) => vec![Host::Client(*client)],
+        Target::Node(node) => vec![Host::Node(*node)],
+        Target::Nodes(nodes) => nodes.iter().copied().map(Host::Node).collect(),
+    };
+    hosts.into_iter().filter(|host| topology.has(*host)).collect()
+}
+
+/// Whom a fault is aimed at.
+pub(crate) fn target(what: &What) -> &Target {
+    match what {
+        What::Partition { side: target, .. }
+        | What::Loss { target, .. }
+        | What::Delay { target, .. }
+        | What::Hold { target }
+        | What::Kill { target }
+        | What::PowerLoss { target }
+        | What::Pause { target }
+        | What::ClockOffset { target, .. }
+        | What::ClockDrift { target, .. }
+        | What::ClockSteps { target, .. }
+        | What::ClockFreeze { target }
+        | What::Containers { target, .. }
+        | What::Lost { target }
+        | What::Reset { target }
+        | What::Lag { target }
+        | What::Fuse { target, .. }
+        | What::Disk { target, .. } => target,
+    }
+}
+
+/// Directed links between these hosts and all others, both ways.
+pub(super) fn links_of(hosts: &[Host], topology: Topology) -> impl Iterator<Item = (Host, Host)> {
+    links_from(hosts, topology).flat_map(|(from, to)| [(from, to), (to, from)])
+}
+
+/// Directed links from these hosts to all others.
+pub(super) fn links_from(hosts: &[Host], topology: Topology) -> impl Iterator<Item = (Host, Host)> {
+    let others: Vec<Host> = topology.hosts().filter(|host| !hosts.contains(host)).collect();
+    hosts.iter().flat_map(move |from| others.clone().into_iter().map(move |to| (*from, to)))
+}
+
+/// Directed links from other members to these.
+pub(super) fn lagging_links(hosts: &[Host], topology: Topology) -> impl Iterator<Item = (Host, Host)> {
+    let between_members =
+        links_from(hosts, topology).filter(|(from, to)| from.member().is_some() && to.member().is_some());
+    between_members.map(|(from, to)| (to, from))
+}
+
+/// Directed links on which nothing passes.
+pub(super) fn cut_links(side: &[Host], cut: &Cut, topology: Topology) -> Vec<(Host, Host)> {
+    match cut {
+        Cut::Symmetric => links_of(side, topology).collect(),
+        Cut::Outbound => links_from(side, topology).collect(),
+        Cut::Inbound => links_from(side, topology).map(|(from, to)| (to, from)).collect(),
+        Cut::Peers => {
+            links_of(side, topology).filter(|(from, to)| from.member().is_some() && to.member().is_some()).collect()
+        }
+        Cut::ControlPlane => {
+            links_of(side, topology).filter(|(from, to)| from.member().is_some() || to.member().is_some()).collect()
+        }
+        Cut::Thread => {
+            let spared = side.last().and_then(|host| host.member()).map(|last| (last + 1) % topology.members.max(1));
+            let between_members =
+                links_of(side, topology).filter_map(|(from, to)| Some((from, to, from.member()?, to.member()?)));
+            between_members
+                .filter(|(_, _, from, to)| Some(*from) != spared && Some(*to) != spared)
+                .map(|(from, to, _, _)| (from, to))
+                .collect()
+        }
+        Cut::Bridge => {
+            let others: Vec<Host> =
+                (0..topology.members).map(Host::Member).filter(|host| !side.contains(host)).collect();
+            let (left, right) = others.split_at(others.len() / 2);
+            left.iter().flat_map(|a| right.iter().flat_map(|b| [(*a, *b), (*b, *a)])).collect()
+        }
+    }
+}

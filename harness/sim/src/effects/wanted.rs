@@ -1,0 +1,273 @@
+//! What the active faults make of the world, added up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use faults::{ContainerFault, DiskFault, Ns, What};
+
+use super::aim::{cut_links, lagging_links, links_from, links_of};
+use super::{Active, Host, Topology};
+
+/// What the faults make of the world. Whatever it does not name is as in peace.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Wanted {
+    pub(super) cut: BTreeSet<(Host, Host)>,
+    pub(super) held: BTreeSet<(Host, Host)>,
+    pub(super) links: BTreeMap<(Host, Host), LinkTrouble>,
+    pub(super) hosts: BTreeMap<Host, HostTrouble>,
+    /// By host and fault: how many bytes a fuse lets pass.
+    pub(super) fuses: BTreeMap<(Host, u32), u64>,
+}
+
+/// What ails a directed link.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct LinkTrouble {
+    pub(crate) loss_permille: u32,
+    pub(crate) delay_ns: Ns,
+    pub(crate) jitter_ns: Ns,
+}
+
+/// What ails a host.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct HostTrouble {
+    pub(super) power: Power,
+    pub(super) paused: bool,
+    pub(super) rate_permille: u32,
+    pub(super) wall_offset_ns: i64,
+    pub(super) disk: DiskTrouble,
+    pub(super) containers: ContainerTrouble,
+    /// Faults that took its disk for good.
+    pub(super) lost: u32,
+    /// Faults that made its containers crash.
+    pub(super) crashes: u32,
+    /// Faults that reset its connections to the store's members.
+    pub(super) resets: u32,
+}
+
+/// What ails a node's containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct ContainerTrouble {
+    pub(crate) hang: bool,
+    pub(crate) unready: bool,
+    pub(crate) flap: bool,
+    pub(crate) ignore_term: bool,
+    pub(crate) slow_ms: u64,
+}
+
+/// Worse is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Power {
+    Running,
+    /// The process is dead, the host lives.
+    Killed,
+    /// A host without power. It gets it back only to run again: while another fault keeps its process dead it makes no
+    /// difference but that old connections would be answered by a reset.
+    Off,
+}
+
+/// What ails a disk.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct DiskTrouble {
+    pub(crate) write_error_permille: u32,
+    pub(crate) sync_error_permille: u32,
+    pub(crate) read_error_permille: u32,
+    pub(crate) stalled: bool,
+    pub(crate) slow: u32,
+    pub(crate) full: bool,
+}
+
+impl Default for DiskTrouble {
+    fn default() -> Self {
+        Self {
+            write_error_permille: 0,
+            sync_error_permille: 0,
+            read_error_permille: 0,
+            stalled: false,
+            slow: 1,
+            full: false,
+        }
+    }
+}
+
+impl Default for HostTrouble {
+    fn default() -> Self {
+        Self {
+            power: Power::Running,
+            paused: false,
+            rate_permille: TRUE_RATE,
+            wall_offset_ns: 0,
+            disk: DiskTrouble::default(),
+            containers: ContainerTrouble::default(),
+            lost: 0,
+            crashes: 0,
+            resets: 0,
+        }
+    }
+}
+
+/// A clock that runs true, in thousandths.
+pub(super) const TRUE_RATE: u32 = 1000;
+
+/// What the world must be like now, given what it was like before.
+pub(crate) fn wanted(active: &BTreeMap<u32, Active>, topology: Topology, now_ns: Ns, before: &Wanted) -> Wanted {
+    let mut wanted = Wanted::default();
+    for active in active.values() {
+        wanted.add(active, topology, now_ns);
+    }
+    for (host, was) in &before.hosts {
+        if was.power == Power::Off
+            && let Some(trouble) = wanted.hosts.get_mut(host)
+            && trouble.power == Power::Killed
+        {
+            trouble.power = Power::Off;
+        }
+    }
+    wanted.hosts.retain(|_, trouble| *trouble != HostTrouble::default());
+    wanted
+}
+
+/// When the world changes next without a fault beginning or ending: a clock that steps.
+pub(crate) fn next_step(active: &BTreeMap<u32, Active>, now_ns: Ns) -> Option<Ns> {
+    active
+        .values()
+        .filter_map(|active| match &active.fault.what {
+            What::ClockSteps { every_ns, .. } => {
+                let every_ns = (*every_ns).max(1);
+                Some(active.from_ns + ((now_ns - active.from_ns) / every_ns + 1) * every_ns)
+            }
+            What::Partition { .. }
+            | What::Loss { .. }
+            | What::Delay { .. }
+            | What::Hold { .. }
+            | What::Kill { .. }
+            | What::PowerLoss { .. }
+            | What::Pause { .. }
+            | What::ClockOffset { .. }
+            | What::ClockDrift { .. }
+            | What::ClockFreeze { .. }
+            | What::Containers { .. }
+            | What::Lost { .. }
+            | What::Reset { .. }
+            | What::Lag { .. }
+            | What::Fuse { .. }
+            | What::Disk { .. } => None,
+        })
+        .min()
+}
+
+impl Wanted {
+    /// Whether a fault keeps this host's process from running.
+    pub(crate) fn keeps_down(&self, host: Host) -> bool {
+        self.hosts.get(&host).is_some_and(|trouble| trouble.power > Power::Running)
+    }
+
+    /// Whether a fault has stopped this host's process, for when it is started by others than faults.
+    pub(crate) fn pauses(&self, host: Host) -> bool {
+        self.hosts.get(&host).is_some_and(|trouble| trouble.paused)
+    }
+
+    fn add(&mut self, active: &Active, topology: Topology, now_ns: Ns) {
+        let hosts = active.hosts.iter().copied();
+        match &active.fault.what {
+            What::Partition { cut, .. } => self.cut.extend(cut_links(&active.hosts, cut, topology)),
+            What::Loss { permille, .. } => {
+                self.trouble_links(&active.hosts, topology, LinkTrouble { loss_permille: *permille, ..<_>::default() });
+            }
+            What::Delay { delay_ns, jitter_ns, .. } => {
+                let trouble = LinkTrouble { loss_permille: 0, delay_ns: *delay_ns, jitter_ns: *jitter_ns };
+                self.trouble_links(&active.hosts, topology, trouble);
+            }
+            What::Hold { .. } => self.held.extend(links_from(&active.hosts, topology)),
+            What::Kill { .. } => hosts.for_each(|host| self.power(host, Power::Killed)),
+            What::PowerLoss { .. } => hosts.for_each(|host| self.power(host, Power::Off)),
+            What::Pause { .. } => hosts.for_each(|host| self.host(host).paused = true),
+            What::ClockOffset { offset_ns, .. } => hosts.for_each(|host| self.offset(host, *offset_ns)),
+            What::ClockDrift { permille, .. } => hosts.for_each(|host| self.rate(host, *permille)),
+            What::ClockSteps { step_ns, every_ns, .. } => {
+                let steps = (now_ns - active.from_ns) / (*every_ns).max(1);
+                if steps.is_multiple_of(2) {
+                    hosts.for_each(|host| self.offset(host, *step_ns));
+                }
+            }
+            What::ClockFreeze { .. } => hosts.for_each(|host| self.rate(host, 0)),
+            What::Containers { fault: ContainerFault::Crash, .. } => {
+                hosts.for_each(|host| self.host(host).crashes += 1);
+            }
+            What::Containers { fault, .. } => hosts.for_each(|host| self.host(host).containers.add(*fault)),
+            What::Lost { .. } => hosts.for_each(|host| {
+                self.power(host, Power::Off);
+                self.host(host).lost += 1;
+            }),
+            What::Reset { .. } => hosts.for_each(|host| self.host(host).resets += 1),
+            What::Lag { .. } => self.held.extend(lagging_links(&active.hosts, topology)),
+            What::Fuse { bytes, .. } => {
+                self.fuses.extend(hosts.map(|host| ((host, active.fault.id), *bytes)));
+            }
+            What::Disk { fault, .. } => hosts.for_each(|host| self.host(host).disk.add(fault)),
+        }
+    }
+
+    fn host(&mut self, host: Host) -> &mut HostTrouble {
+        self.hosts.entry(host).or_default()
+    }
+
+    fn power(&mut self, host: Host, power: Power) {
+        let trouble = self.host(host);
+        trouble.power = trouble.power.max(power);
+    }
+
+    fn offset(&mut self, host: Host, offset_ns: i64) {
+        let trouble = self.host(host);
+        trouble.wall_offset_ns = trouble.wall_offset_ns.saturating_add(offset_ns);
+    }
+
+    /// Drifts multiply, and a frozen clock stands still whatever else is wrong with it.
+    fn rate(&mut self, host: Host, permille: u32) {
+        let trouble = self.host(host);
+        let rate = u64::from(trouble.rate_permille) * u64::from(permille) / u64::from(TRUE_RATE);
+        trouble.rate_permille = u32::try_from(rate).unwrap_or(u32::MAX);
+    }
+
+    fn trouble_links(&mut self, hosts: &[Host], topology: Topology, trouble: LinkTrouble) {
+        for link in links_of(hosts, topology) {
+            self.links.entry(link).or_default().add(trouble);
+        }
+    }
+}
+
+impl LinkTrouble {
+    /// Delays add up; a packet passes if no fault loses it.
+    fn add(&mut self, other: LinkTrouble) {
+        let passes = (1000 - self.loss_permille.min(1000)) * (1000 - other.loss_permille.min(1000)) / 1000;
+        self.loss_permille = 1000 - passes;
+        self.delay_ns += other.delay_ns;
+        self.jitter_ns += other.jitter_ns;
+    }
+}
+
+impl ContainerTrouble {
+    fn add(&mut self, fault: ContainerFault) {
+        match fault {
+            ContainerFault::Crash => {}
+            ContainerFault::Hang => self.hang = true,
+            ContainerFault::Unready => self.unready = true,
+            ContainerFault::Flap => self.flap = true,
+            ContainerFault::IgnoreTerm => self.ignore_term = true,
+            ContainerFault::Slow(ms) => self.slow_ms = self.slow_ms.max(ms),
+        }
+    }
+}
+
+impl DiskTrouble {
+    fn add(&mut self, fault: &DiskFault) {
+        match fault {
+            DiskFault::WriteErrors(permille) => {
+                self.write_error_permille = self.write_error_permille.max(*permille);
+            }
+            DiskFault::SyncErrors(permille) => self.sync_error_permille = self.sync_error_permille.max(*permille),
+            DiskFault::ReadErrors(permille) => self.read_error_permille = self.read_error_permille.max(*permille),
+            DiskFault::Stall => self.stalled = true,
+            DiskFault::Slow(times) => self.slow = self.slow.max(*times),
+            DiskFault::Full => self.full = true,
+        }
+    }
+}
