@@ -1,14 +1,11 @@
 //! Users who do what they are told beforehand: the writes of another trial, each at its time and in order.
 
 use super::Setting;
-use super::user::{answer_of, answer_of_error};
+use super::user::{RETRY, send};
 use client::Client;
 use http::Method;
 use record::{Answer, EffectiveWrite, UserWrite};
 use std::time::Duration;
-
-/// Before another attempt.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// What cannot be done within so many attempts is given up: an object in the way is deleted long before.
 const ATTEMPTS: u32 = 60;
@@ -36,11 +33,7 @@ async fn insist(api: &Client, write: &EffectiveWrite) -> Answer {
     let method = Method::from_bytes(write.method.as_bytes()).unwrap_or_default();
     let mut attempt = 1;
     loop {
-        let body = write.body.clone().into_bytes().into();
-        let outcome = match api.request(method.clone(), &write.path, write.content_type, body).await {
-            Ok(answer) => answer_of(answer.code, &answer.body),
-            Err(error) => answer_of_error(error),
-        };
+        let outcome = send(api, method.clone(), &write.path, write.content_type, &write.body).await;
         if matches!(outcome, Answer::Ok { .. }) || attempt == ATTEMPTS {
             return outcome;
         }

@@ -7,6 +7,7 @@ use crate::random::stream;
 use api::ObjectExt;
 use api::core::v1::Pod;
 use client::{Client, Error, ListOptions};
+use http::Method;
 use record::{Answer, UserWrite};
 use rt::random::Random;
 use std::time::Duration;
@@ -24,7 +25,7 @@ const DRAIN_PAUSE: Duration = Duration::from_secs(5);
 const CORDON_MS: std::ops::Range<u64> = 5_000..40_000;
 
 /// Before another attempt at something that must be done before the trial goes on.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -89,11 +90,7 @@ async fn insist(setting: &Setting, api: &Client, ask: &Ask) {
 /// One request, recorded.
 async fn perform(setting: &Setting, api: &Client, ask: &Ask) -> Answer {
     let invoked_ns = setting.recorder.now_ns();
-    let body = ask.body.clone().into_bytes().into();
-    let outcome = match api.request(ask.method.clone(), &ask.path, ask.content_type, body).await {
-        Ok(answer) => answer_of(answer.code, &answer.body),
-        Err(error) => answer_of_error(error),
-    };
+    let outcome = send(api, ask.method.clone(), &ask.path, ask.content_type, &ask.body).await;
     setting.recorder.wrote(UserWrite {
         invoked_ns,
         completed_ns: setting.recorder.now_ns(),
@@ -104,8 +101,15 @@ async fn perform(setting: &Setting, api: &Client, ask: &Ask) -> Answer {
     outcome
 }
 
-/// What an answer of the API is to a user.
-pub(super) fn answer_of(code: u16, body: &[u8]) -> Answer {
+/// One request, and what its answer is to a user.
+pub(super) async fn send(api: &Client, method: Method, path: &str, content_type: &'static str, body: &str) -> Answer {
+    match api.request(method, path, content_type, body.to_owned().into_bytes().into()).await {
+        Ok(answer) => answer_of(answer.code, &answer.body),
+        Err(error) => answer_of_error(error),
+    }
+}
+
+fn answer_of(code: u16, body: &[u8]) -> Answer {
     let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     if code == 504 {
         return Answer::Unknown { why: value["message"].as_str().unwrap_or_default().to_owned() };
@@ -117,7 +121,7 @@ pub(super) fn answer_of(code: u16, body: &[u8]) -> Answer {
     Answer::Refused { code, reason: value["reason"].as_str().unwrap_or_default().to_owned() }
 }
 
-pub(super) fn answer_of_error(error: Error) -> Answer {
+fn answer_of_error(error: Error) -> Answer {
     match error {
         Error::Status(status) => Answer::Refused { code: status.code, reason: status.reason.to_owned() },
         Error::Unreachable(why) => Answer::Refused { code: 503, reason: why },

@@ -1,15 +1,13 @@
 //! C31: finalizers hold; a namespace that is gone is empty; nothing is created in a terminating one.
 
 use super::facts::Timeline;
-use super::workloads::{NAMESPACES, is_going, namespace_of, owners_of, users_name};
+use super::workloads::{FOREGROUND, NAMESPACES, is_going, namespace_of, owners_of, users_name};
 use super::{Commit, Object, World};
 use crate::findings::Findings;
 use record::{Guarantee, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// By which the garbage collector keeps an object whose dependents go first.
-const FOREGROUND: &str = "foregroundDeletion";
-/// By which it keeps an object whose dependents are to stay.
+/// By which the garbage collector keeps an object whose dependents are to stay.
 const ORPHAN: &str = "orphan";
 
 /// Namespaces that nobody can delete: a create in them puts nothing to the test.

@@ -6,14 +6,14 @@ use super::{Commit, Object, World, twin};
 use crate::findings::Findings;
 use api::IntOrString;
 use api::core::v1::{Pod, Service, ServicePort, ServiceSpec};
-use api::discovery::v1::EndpointSlice;
+use api::discovery::v1::{Endpoint, EndpointSlice};
 use faults::Ns;
 use record::{CONVERGE_NS, Guarantee, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 /// Label by which a slice names its Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Of each Service that selects pods and exists in the end: how long after Q, and after the last change of it and of the
 /// readiness of its pods, its slices had exactly the ready pods' addresses as ready, and so to the end; and whether
@@ -46,7 +46,7 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
             }
         }
     }
-    twin::compare_services(world, &mut findings);
+    twin::compare_services(world, &timeline, &mut findings);
     findings.verdict()
 }
 
@@ -257,11 +257,14 @@ fn is_slice_of(slice: &EndpointSlice, service: &str) -> bool {
     !is_going(&slice.metadata) && labels.and_then(|labels| labels.get(SERVICE_NAME)).is_some_and(|name| name == service)
 }
 
+/// Ready unless it says that it is not.
+pub(super) fn is_ready_endpoint(endpoint: &Endpoint) -> bool {
+    let conditions = endpoint.conditions.as_ref();
+    conditions.and_then(|conditions| conditions.ready).unwrap_or(true)
+}
+
 fn ready_in(slice: &EndpointSlice) -> impl Iterator<Item = IpAddr> {
-    let ready = slice.endpoints.iter().filter(|endpoint| {
-        let conditions = endpoint.conditions.as_ref();
-        conditions.and_then(|conditions| conditions.ready).unwrap_or(true)
-    });
+    let ready = slice.endpoints.iter().filter(|endpoint| is_ready_endpoint(endpoint));
     ready.flat_map(|endpoint| &endpoint.addresses).filter_map(|address| address.parse().ok())
 }
 

@@ -5,8 +5,13 @@
 //!                             -> arrival -------------------------------+-> compared, by C19 and by C32
 //! ```
 
-use super::facts::{Timeline, is_active, is_ready};
-use super::workloads::{Bounds, SERVICES, can_run, controller_of, has_finalizer, is_going, namespace_of, users_name};
+use super::c32::{SERVICE_NAME, is_ready_endpoint};
+use super::facts::{PODS, Timeline, is_active, is_cordoned, is_ready};
+use super::objects::REGISTRY;
+use super::workloads::{
+    Bounds, FOREGROUND, NAMESPACES, SERVICES, can_run, controller_of, has_finalizer, is_going, namespace_of, owners_of,
+    users_name,
+};
 use super::{Commit, Object, World};
 use crate::findings::Findings;
 use api::core::v1::Pod;
@@ -14,20 +19,17 @@ use api::{ObjectMeta, k8s_openapi};
 use record::{Answer, Arrival, CONVERGE_NS, EffectiveWrite, Record, Twin};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Label by which the pods of a Deployment's sets are told apart.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// By which an object that is deleted in the foreground waits for its dependents.
-const FOREGROUND: &str = "foregroundDeletion";
-
 /// The one Service that no user made: the API server's own.
 const OWN_SERVICE: &str = "/registry/core/services/default/kubernetes";
 
-/// What of users took effect, in order of revision: what they created, which specs of Deployments and budgets and which
+/// What of users took effect, in order of revision: what they created, which specs of Deployments and which
 /// cordons they changed, and what they deleted, pods apart: those are replaced.
-pub(crate) fn effective_writes(world: &World<'_>) -> Vec<EffectiveWrite> {
+fn effective_writes(world: &World<'_>) -> Vec<EffectiveWrite> {
     world.commits.iter().filter(|commit| &*commit.key != OWN_SERVICE).filter_map(effective_write).collect()
 }
 
@@ -56,10 +58,8 @@ fn effective_write(commit: &Commit) -> Option<EffectiveWrite> {
             write("change", "PATCH", path, json!([{"op": "replace", "path": "/spec", "value": new.spec}]))
         }
         (Some(Object::Node(old)), Some(Object::Node(new))) => {
-            let cordoned =
-                |node: &api::core::v1::Node| node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
-            let body = json!([{"op": "add", "path": "/spec/unschedulable", "value": cordoned(new)}]);
-            if cordoned(old) == cordoned(new) { None } else { write("change", "PATCH", path, body) }
+            let body = json!([{"op": "add", "path": "/spec/unschedulable", "value": is_cordoned(new)}]);
+            if is_cordoned(old) == is_cordoned(new) { None } else { write("change", "PATCH", path, body) }
         }
         _ => None,
     }
@@ -97,7 +97,7 @@ fn bare<T: Serialize + k8s_openapi::Metadata<Ty = ObjectMeta>>(object: &T) -> Va
 
 /// Path of the object at a registry key, or of its collection; `None` for kinds that users do not write.
 fn path_of(key: &str, own: bool) -> Option<String> {
-    let parts: Vec<&str> = key.strip_prefix("/registry/")?.split('/').collect();
+    let parts: Vec<&str> = key.strip_prefix(REGISTRY)?.split('/').collect();
     let (group, resource) = (*parts.first()?, *parts.get(1)?);
     let version = match (group, resource) {
         ("apps", "deployments") => "/apis/apps/v1",
@@ -112,7 +112,7 @@ fn path_of(key: &str, own: bool) -> Option<String> {
 }
 
 /// What a twin's record says.
-pub(crate) fn twin(world: &World<'_>) -> Twin {
+fn twin(world: &World<'_>) -> Twin {
     let took_effect = |answer: &Answer| matches!(answer, Answer::Ok { .. });
     Twin {
         requests: world.record.cluster.requests.clone(),
@@ -132,7 +132,7 @@ fn arrival(timeline: &Timeline<'_>) -> Arrival {
         }
         occupies(&mut arrival, &deployment.metadata);
     }
-    for (key, _) in timeline.below("/registry/core/pods/") {
+    for (key, _) in timeline.below(PODS) {
         let Some(Object::Pod(pod)) = timeline.at_end(key) else { continue };
         let Some(owner) = deployment_of(pod) else { continue };
         occupies(&mut arrival, &pod.metadata);
@@ -151,7 +151,7 @@ fn arrival(timeline: &Timeline<'_>) -> Arrival {
         occupies(&mut arrival, &service.metadata);
     }
     count_endpoints(timeline, &mut arrival);
-    for (key, _) in timeline.below("/registry/core/namespaces/") {
+    for (key, _) in timeline.below(NAMESPACES) {
         let Some(namespace) = timeline.at_end(key) else { continue };
         let name = namespace.metadata().name.clone().unwrap_or_default();
         arrival.empty_namespaces.entry(name).or_insert(true);
@@ -162,14 +162,11 @@ fn arrival(timeline: &Timeline<'_>) -> Arrival {
 fn count_endpoints(timeline: &Timeline<'_>, arrival: &mut Arrival) {
     for (key, _) in timeline.below("/registry/discovery.k8s.io/endpointslices/") {
         let Some(Object::EndpointSlice(slice)) = timeline.at_end(key) else { continue };
-        let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/service-name"));
+        let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
         let Some(service) = service else { continue };
         let name = format!("{}/{service}", slice.metadata.namespace.as_deref().unwrap_or_default());
-        let ready = |endpoint: &&api::discovery::v1::Endpoint| {
-            endpoint.conditions.as_ref().is_none_or(|conditions| conditions.ready != Some(false))
-        };
         if let Some(count) = arrival.services.get_mut(&name) {
-            *count += slice.endpoints.iter().filter(ready).count() as u64;
+            *count += slice.endpoints.iter().filter(|endpoint| is_ready_endpoint(endpoint)).count() as u64;
         }
     }
 }
@@ -186,29 +183,28 @@ fn name_of(metadata: &ObjectMeta) -> String {
 /// The Deployment of a pod, `namespace/name`: its set is called as the Deployment and the hash are.
 fn deployment_of(pod: &Pod) -> Option<String> {
     let hash = pod.metadata.labels.as_ref()?.get(TEMPLATE_HASH)?;
-    let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
-    let set = owners.iter().find(|owner| owner.controller == Some(true) && owner.kind == "ReplicaSet")?;
+    let set =
+        owners_of(&pod.metadata).iter().find(|owner| owner.controller == Some(true) && owner.kind == "ReplicaSet")?;
     let name = set.name.strip_suffix(hash.as_str())?.strip_suffix('-')?;
     Some(format!("{}/{name}", pod.metadata.namespace.as_deref().unwrap_or_default()))
 }
 
 /// The twin to compare with, and where the struck trial arrived: if there is one in which all took effect, and the struck
 /// trial had its time after Q.
-fn comparable<'a>(world: &'a World<'_>) -> Option<(&'a Arrival, Arrival)> {
+fn comparable<'a>(world: &'a World<'_>, timeline: &Timeline<'_>) -> Option<(&'a Arrival, Arrival)> {
     let twin = world.record.cluster.twin.as_ref().filter(|twin| twin.complete)?;
     let over = world.record.ended_ns.saturating_sub(world.quiet_ns) > CONVERGE_NS;
-    over.then(|| (&twin.end, arrival(&Timeline::new(world))))
+    over.then(|| (&twin.end, arrival(timeline)))
 }
 
 /// C19: each Deployment arrived at as many pods of the same template as in the twin, and namespaces are empty in both or
 /// in neither. A Deployment whose pods are not all ready, here or there, is left to those who know what it may wait for.
 pub(crate) fn compare_deployments(world: &World<'_>, findings: &mut Findings) {
-    let Some((twin, here)) = comparable(world) else { return };
-    let settled = |pods: &BTreeMap<String, (u64, u64)>| pods.values().all(|(all, ready)| all == ready);
+    let Some((twin, here)) = comparable(world, &Timeline::new(world)) else { return };
     let names = twin.deployments.keys().chain(here.deployments.keys());
-    for name in names.collect::<std::collections::BTreeSet<_>>() {
+    for name in names.collect::<BTreeSet<_>>() {
         let (there, here) = (twin.deployments.get(name), here.deployments.get(name));
-        if !there.is_none_or(settled) || !here.is_none_or(settled) {
+        if !there.is_none_or(all_ready) || !here.is_none_or(all_ready) {
             continue;
         }
         findings.tested(1);
@@ -228,8 +224,8 @@ pub(crate) fn compare_deployments(world: &World<'_>, findings: &mut Findings) {
 }
 
 /// C32: each Service arrived at as many ready endpoints as in the twin, if its Deployment has all of its pods in both.
-pub(crate) fn compare_services(world: &World<'_>, findings: &mut Findings) {
-    let Some((twin, here)) = comparable(world) else { return };
+pub(crate) fn compare_services(world: &World<'_>, timeline: &Timeline<'_>, findings: &mut Findings) {
+    let Some((twin, here)) = comparable(world, timeline) else { return };
     for (name, endpoints) in &here.services {
         // An app's Service is called as its Deployment is.
         let (Some(there), true) = (twin.services.get(name), same_pods(twin, &here, name)) else { continue };
@@ -243,7 +239,11 @@ pub(crate) fn compare_services(world: &World<'_>, findings: &mut Findings) {
 
 fn same_pods(twin: &Arrival, here: &Arrival, name: &str) -> bool {
     let pods = here.deployments.get(name);
-    pods.is_some_and(|pods| pods.values().all(|(all, ready)| all == ready)) && pods == twin.deployments.get(name)
+    pods.is_some_and(all_ready) && pods == twin.deployments.get(name)
+}
+
+fn all_ready(pods: &BTreeMap<String, (u64, u64)>) -> bool {
+    pods.values().all(|(all, ready)| all == ready)
 }
 
 /// What of a record's users took effect; nothing in a trial without an orchestrator.

@@ -18,6 +18,9 @@ pub(crate) const SERVICES: &str = "/registry/core/services/";
 /// Where namespaces are kept.
 pub(crate) const NAMESPACES: &str = "/registry/core/namespaces/";
 
+/// By which the garbage collector keeps an object whose dependents go first.
+pub(crate) const FOREGROUND: &str = "foregroundDeletion";
+
 /// R: the longest time that a container which crashed waits before it starts again.
 pub(crate) const BACKOFF_NS: Ns = 300 * SECOND_NS;
 
@@ -300,7 +303,7 @@ pub(crate) fn living_owner(timeline: &Timeline<'_>, key: &str, metadata: &Object
     owners_of(metadata).iter().find_map(|owner| {
         let at = owner_key(key, owner)?;
         let found = timeline.at_revision(&at, revision)?;
-        let waits = is_going(found.metadata()) && has_finalizer(found.metadata(), "foregroundDeletion");
+        let waits = is_going(found.metadata()) && has_finalizer(found.metadata(), FOREGROUND);
         (found.uid() == owner.uid && !waits).then_some(at)
     })
 }

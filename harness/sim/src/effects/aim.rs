@@ -56,9 +56,11 @@ pub(super) fn links_from(hosts: &[Host], topology: Topology) -> impl Iterator<It
 
 /// Directed links from other members to these.
 pub(super) fn lagging_links(hosts: &[Host], topology: Topology) -> impl Iterator<Item = (Host, Host)> {
-    let between_members =
-        links_from(hosts, topology).filter(|(from, to)| from.member().is_some() && to.member().is_some());
-    between_members.map(|(from, to)| (to, from))
+    links_from(hosts, topology).filter(is_between_members).map(|(from, to)| (to, from))
+}
+
+fn is_between_members((from, to): &(Host, Host)) -> bool {
+    from.member().is_some() && to.member().is_some()
 }
 
 /// Directed links on which nothing passes.
@@ -67,9 +69,7 @@ pub(super) fn cut_links(side: &[Host], cut: &Cut, topology: Topology) -> Vec<(Ho
         Cut::Symmetric => links_of(side, topology).collect(),
         Cut::Outbound => links_from(side, topology).collect(),
         Cut::Inbound => links_from(side, topology).map(|(from, to)| (to, from)).collect(),
-        Cut::Peers => {
-            links_of(side, topology).filter(|(from, to)| from.member().is_some() && to.member().is_some()).collect()
-        }
+        Cut::Peers => links_of(side, topology).filter(is_between_members).collect(),
         Cut::ControlPlane => {
             links_of(side, topology).filter(|(from, to)| from.member().is_some() || to.member().is_some()).collect()
         }
