@@ -49,7 +49,7 @@ use crate::{
 use errors::Errors;
 use fields::Field;
 use meta::NameCheck;
-use serde::{Deserializer, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// The column of ages.
@@ -242,7 +242,7 @@ pub fn allows_unconditional_update(resource: &Resource) -> bool {
 }
 
 fn create<T: Kind>(resource: &'static Resource, object: Value) -> Result<Value, Status> {
-    let object: T = created(resource, object)?;
+    let object: T = created(resource, &object)?;
     serde_json::to_value(object).map_err(Status::internal)
 }
 
@@ -251,10 +251,7 @@ fn create_stored<T: Kind>(resource: &'static Resource, object: &Value, out: &mut
     write(object, out)
 }
 
-fn created<'de, T: Kind, E>(resource: &'static Resource, object: E) -> Result<T, Status>
-where
-    E: Deserializer<'de, Error = serde_json::Error>,
-{
+fn created<T: Kind>(resource: &'static Resource, object: &Value) -> Result<T, Status> {
     let mut object: T = read(resource, object)?;
     meta::before_create(object.metadata_mut());
     object.on_create();
@@ -270,7 +267,7 @@ fn update<T: Kind>(
     old: &Value,
     subresource: Option<Subresource>,
 ) -> Result<Value, Status> {
-    let new: T = read(resource, new)?;
+    let new: T = read(resource, &new)?;
     let old = T::deserialize(old).map_err(|error| unreadable(resource, &error))?;
     let object = updated(resource, new, old, subresource)?;
     serde_json::to_value(object).map_err(Status::internal)
@@ -320,11 +317,9 @@ fn cells<T: Kind>(object: &Value, now: Timestamp) -> Option<Vec<Value>> {
     T::deserialize(object).ok().map(|object| object.cells(now))
 }
 
-/// Reads a body, its quantities too, and fills in what it leaves out.
-fn read<'de, T: Kind, E>(resource: &Resource, object: E) -> Result<T, Status>
-where
-    E: Deserializer<'de, Error = serde_json::Error>,
-{
+/// Reads a body, its quantities too, and fills in what it leaves out. Borrowed, always: code that reads a whole kind from
+/// yet another form takes a third longer to compile.
+fn read<T: Kind>(resource: &Resource, object: &Value) -> Result<T, Status> {
     let mut object = T::deserialize(object).map_err(|error| misread(resource, &error.to_string()))?;
     let mut wrong = None;
     object.quantities(&mut |text| match crate::quantity::Quantity::parse(&text.0) {

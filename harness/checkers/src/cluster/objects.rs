@@ -77,7 +77,8 @@ impl Object {
         let json = value.trim_start_matches(|first: char| first != '{');
         let resource = key.strip_prefix(REGISTRY).and_then(|rest| rest.split('/').nth(1)).unwrap_or_default();
         fn typed<T: DeserializeOwned>(json: &str, object: fn(T) -> Object) -> Option<Object> {
-            serde_json::from_str(json).ok().map(object)
+            // As `api` reads it, whose code is used then.
+            serde_json::from_slice(json.as_bytes()).ok().map(object)
         }
         let known = match resource {
             "pods" => typed(json, Object::Pod),
@@ -93,7 +94,7 @@ impl Object {
             _ => None,
         };
         known.unwrap_or_else(|| {
-            let bare: Bare = serde_json::from_str(json).unwrap_or_default();
+            let bare: Bare = serde_json::from_slice(json.as_bytes()).unwrap_or_default();
             Object::Other(bare.metadata)
         })
     }
