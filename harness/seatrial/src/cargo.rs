@@ -41,7 +41,20 @@ pub fn root() -> anyhow::Result<PathBuf> {
 /// # Errors
 /// What cargo and the compiler said.
 pub fn build_seatrial(root: &Path, profile: Profile, target_dir: &Path) -> anyhow::Result<PathBuf> {
+    seatrial(command(root), profile, target_dir)
+}
+
+/// The same, to be built again and again with a few lines changed.
+///
+/// # Errors
+/// What cargo and the compiler said.
+pub fn rebuild_seatrial(root: &Path, profile: Profile, target_dir: &Path) -> anyhow::Result<PathBuf> {
     let mut command = command(root);
+    command.env("CARGO_INCREMENTAL", "1");
+    seatrial(command, profile, target_dir)
+}
+
+fn seatrial(mut command: Command, profile: Profile, target_dir: &Path) -> anyhow::Result<PathBuf> {
     command.args(["build", "--profile", profile.name(), "--package", "seatrial", "--target-dir"]).arg(target_dir);
     command.args(["--config", "build.rustflags=['--cfg','madsim']"]);
     executable(command, "seatrial")

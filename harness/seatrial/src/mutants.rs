@@ -234,7 +234,7 @@ fn restore(mirror: &Mirror, patch: &Patch) -> anyhow::Result<()> {
 }
 
 fn build(root: &Path, mirror: &Mirror) -> anyhow::Result<PathBuf> {
-    let program = cargo::build_seatrial(mirror.path(), Profile::Trial, &root.join("target/mutants/target"))?;
+    let program = cargo::rebuild_seatrial(mirror.path(), Profile::Trial, &root.join("target/mutants/target"))?;
     let files = sources::list(mirror.path()).context("the copy cannot be read")?;
     let expected = sources::hash(mirror.path(), &files).context("the copy cannot be read")?;
     let embedded = build_hash(&program)?;
