@@ -40,9 +40,10 @@ impl Default for Swarm {
 
 impl Swarm {
     /// Probability that a trial of so many members switches `kind` on. A quiet trial of an even number of members is
-    /// for partitions in which each half still hears the other's voice through one member.
+    /// for partitions in which each half still hears the other's voice through one member; nodes are lost in any.
     fn on_permille(&self, kind: Kind, quiet: bool, members: u32) -> u32 {
         match (quiet, kind) {
+            (_, Kind::NodeLost) => LOST_PERMILLE,
             (false, _) => self.on_permille,
             (true, Kind::PartitionBridge) if members.is_multiple_of(2) => EVEN_BRIDGE_PERMILLE,
             (true, _) => self.quiet_on_permille,
@@ -97,6 +98,9 @@ pub(crate) const SECOND: Ns = 1_000_000_000;
 const EVEN_QUIET_PERMILLE: u32 = 600;
 /// How many of these see bridges, in thousandths.
 const EVEN_BRIDGE_PERMILLE: u32 = 800;
+
+/// How many trials with nodes lose some, in thousandths, quiet or not: what comes of it takes most of a trial.
+const LOST_PERMILLE: u32 = 850;
 
 /// Faults of one kind's attacks have ids from `kind * IDS_PER_KIND` on, so that none depends on another kind's draws.
 const IDS_PER_KIND: u32 = 1000;

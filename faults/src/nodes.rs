@@ -54,7 +54,7 @@ impl Draw {
             Kind::NodeLost => {
                 let target = self.one_node();
                 // Beyond detection and eviction, or back before anybody has given it up.
-                if self.chance(700) {
+                if self.chance(800) {
                     self.long(What::Lost { target });
                 } else {
                     let for_ns = self.between(5 * SECOND, 40 * SECOND);
@@ -182,10 +182,11 @@ impl Draw {
         }
     }
 
-    /// Longer than detection and eviction together, if the time of faults is as long: until the last of it then.
+    /// Nearly all the time of faults, once there is something to lose: in eight minutes, longer than detection and
+    /// eviction together, with something to spare for what comes in their way.
     fn long(&mut self, what: What) {
-        let for_ns = self.between(400 * SECOND, 450 * SECOND).min(self.faults_ns * 9 / 10);
-        let at = self.time_for(for_ns);
+        let at = self.between(self.faults_ns / 48, self.faults_ns / 16);
+        let for_ns = self.faults_ns - at - self.between(0, self.faults_ns / 96);
         self.push(When::At(at), for_ns, what);
     }
 

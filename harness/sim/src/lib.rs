@@ -130,7 +130,7 @@ fn hosts(config: &Config) -> Hosts {
 }
 
 /// Of the trials of an orchestrator, every so many has a twin: it costs as much as the trial itself.
-const TWIN_EVERY: u64 = 8;
+const TWIN_EVERY: u64 = 6;
 
 /// What may strike. The two kinds that stop all service come less often where much else is to be seen.
 fn swarm(config: &Config) -> Swarm {

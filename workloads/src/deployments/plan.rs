@@ -7,6 +7,10 @@ use rt::random::Random;
 /// Namespaces that the apps are spread over.
 const NAMESPACES: [&str; 2] = ["default", "team-a"];
 
+/// Every third app is left alone once it is there: whatever takes longer than users leave a thing as it is can be judged
+/// on it only.
+const ALONE_EVERY: u32 = 3;
+
 /// One thing that a user does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
@@ -45,14 +49,27 @@ pub(super) struct Planner {
     random: Random,
 }
 
+/// What names of apps begin with.
+const APP: &str = "app-";
+
 /// Name of an app's Deployment, Service and budget.
 pub fn app_name(app: u32) -> String {
-    format!("app-{app}")
+    format!("{APP}{app}")
 }
 
 /// Namespace that an app lives in.
 pub fn namespace_of(app: u32) -> &'static str {
     NAMESPACES[app as usize % NAMESPACES.len()]
+}
+
+/// Whether nobody changes an app once it is there.
+fn is_left_alone(app: u32) -> bool {
+    app % ALONE_EVERY == ALONE_EVERY - 1
+}
+
+/// Whether nobody changes the app of this name.
+pub(super) fn is_called_left_alone(name: &str) -> bool {
+    name.strip_prefix(APP).and_then(|number| number.parse().ok()).is_some_and(is_left_alone)
 }
 
 /// Namespaces that must be there before the apps.
@@ -67,17 +84,17 @@ impl Planner {
         Self { apps, most_replicas: most_replicas.max(1), random }
     }
 
-    /// What the user does now; `None` for a user without apps.
+    /// What the user does now; `None` for a user without apps that change.
     pub fn next(&mut self) -> Option<Action> {
         if let Some(new) = self.apps.iter().find(|app| !app.exists) {
             let (app, version) = (new.number, new.version + 1);
             return Some(Action::Create { app, replicas: self.replicas(), version });
         }
-        if self.apps.is_empty() {
+        let changing: Vec<&App> = self.apps.iter().filter(|app| !is_left_alone(app.number)).collect();
+        if changing.is_empty() {
             return None;
         }
-        let at = self.random.below(self.apps.len() as u64) as usize;
-        let app = self.apps[at].clone();
+        let app = changing[self.random.below(changing.len() as u64) as usize].clone();
         let number = app.number;
         // A person who sees that something is broken or held up mends it soon.
         if app.broken && self.random.chance(500) {
@@ -239,6 +256,18 @@ mod tests {
             exists = !matches!(action, Action::Delete { .. });
         }
         assert_eq!(kinds.len(), 6, "{kinds:?}");
+    }
+
+    #[test]
+    fn an_app_that_is_left_alone_is_only_created() {
+        let mut planner = Planner::new([2, 3], 5, Random::from_seed(3));
+        let mut of_it = Vec::new();
+        for _ in 0..100 {
+            let action = planner.next().unwrap();
+            planner.learn(&action, &done());
+            of_it.extend((action.app() == 2).then_some(action));
+        }
+        assert!(matches!(of_it[..], [Action::Create { .. }]), "{of_it:?}");
     }
 
     #[test]

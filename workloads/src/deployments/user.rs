@@ -2,10 +2,10 @@
 
 use super::Setting;
 use super::ask::{Ask, Once};
-use super::plan::{Action, Planner, namespaces};
+use super::plan::{Action, Planner, is_called_left_alone, namespaces};
 use crate::random::stream;
 use api::ObjectExt;
-use api::core::v1::Pod;
+use api::core::v1::{Node, Pod};
 use client::{Client, Error, ListOptions};
 use http::Method;
 use record::{Answer, UserWrite};
@@ -49,8 +49,7 @@ pub(super) async fn user(setting: Setting, number: u32, api: Client) {
             Action::Create { .. } => pace.range(50..500),
             _ => interval_ms / 2 + pace.below(interval_ms),
         };
-        rt::time::sleep(Duration::from_millis(pause_ms)).await;
-        if setting.recorder.now_ns() >= setting.config.faults_ns {
+        if !pauses(&setting, pause_ms).await {
             break;
         }
         let answer = act(&setting, &api, &action).await;
@@ -132,7 +131,7 @@ fn answer_of_error(error: Error) -> Answer {
 /// Who runs the nodes: empties one after the other until the faults end; then all nodes take pods again.
 pub(super) async fn node_operator(setting: Setting, api: Client) {
     let mut random = stream(setting.seed, "operator", 0);
-    while pauses(&setting, &mut random).await {
+    while pauses(&setting, random.range(OPERATOR_MS)).await {
         drain(&setting, &api, &mut random).await;
     }
     for node in &setting.nodes {
@@ -140,11 +139,12 @@ pub(super) async fn node_operator(setting: Setting, api: Client) {
     }
 }
 
-/// Who looks after pods: evicts and deletes some, and runs some that are never restarted, until the faults end.
+/// Who looks after pods: evicts and deletes some, and runs some that are never restarted, until the faults end; then
+/// deletes a few more, which must be replaced as if nothing had ever been wrong.
 pub(super) async fn pod_operator(setting: Setting, api: Client) {
     let mut random = stream(setting.seed, "operator", 1);
     let mut runs = 0;
-    while pauses(&setting, &mut random).await {
+    while pauses(&setting, random.range(OPERATOR_MS)).await {
         match random.below(10) {
             0..=4 => delete_or_evict(&setting, &api, &mut random, true).await,
             5..=6 => delete_or_evict(&setting, &api, &mut random, false).await,
@@ -156,11 +156,14 @@ pub(super) async fn pod_operator(setting: Setting, api: Client) {
             }
         }
     }
+    delete_or_evict(&setting, &api, &mut random, false).await;
 }
 
-/// Waits for an operator's next turn; false once the faults are over.
-async fn pauses(setting: &Setting, random: &mut Random) -> bool {
-    rt::time::sleep(Duration::from_millis(random.range(OPERATOR_MS))).await;
+/// Waits, but for no longer than the faults last: then all is left in order at once, and what comes after is judged. False
+/// once they are over.
+async fn pauses(setting: &Setting, ms: u64) -> bool {
+    let left_ns = setting.config.faults_ns.saturating_sub(setting.recorder.now_ns());
+    rt::time::sleep(Duration::from_millis(ms).min(Duration::from_nanos(left_ns))).await;
     setting.recorder.now_ns() < setting.config.faults_ns
 }
 
@@ -177,25 +180,38 @@ fn run_once(setting: &Setting, number: u32, random: &mut Random) -> Ask {
     Ask::run_once(&format!("once-{number}"), &once)
 }
 
-/// Strikes a few random pods of one app.
+/// Strikes a few random pods of one app, but of none that is to be left alone.
 async fn delete_or_evict(setting: &Setting, api: &Client, random: &mut Random, evict: bool) {
-    let Ok(pods) = api.list::<Pod>("", &ListOptions::default()).await else { return };
+    let Ok(mut pods) = api.list::<Pod>("", &ListOptions::default()).await else { return };
+    pods.items.retain(|pod| !app_of(pod).is_some_and(|app| is_called_left_alone(app)));
     if pods.items.is_empty() {
         return;
     }
     let first = random.below(pods.items.len() as u64) as usize;
     let count = 1 + random.below(3) as usize;
-    let app = pods.items[first].labels().get("app");
-    for pod in pods.items.iter().skip(first).filter(|pod| pod.labels().get("app") == app).take(count) {
+    let app = app_of(&pods.items[first]);
+    for pod in pods.items.iter().skip(first).filter(|pod| app_of(pod) == app).take(count) {
         let ask =
             if evict { Ask::evict(pod.namespace(), pod.name()) } else { Ask::delete_pod(pod.namespace(), pod.name()) };
         perform(setting, api, &ask).await;
     }
 }
 
-/// Empties a node for a while, as `kubectl drain` does.
+fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn app_of(pod: &Pod) -> Option<&String> {
+    pod.labels().get("app")
+}
+
+/// Empties a node for a while, as `kubectl drain` does. One that does not work is left to the control plane.
 async fn drain(setting: &Setting, api: &Client, random: &mut Random) {
     let Some(node) = setting.nodes.get(random.below(setting.nodes.len().max(1) as u64) as usize) else { return };
+    if !api.get::<Node>("", node).await.is_ok_and(|node| is_ready(&node)) {
+        return;
+    }
     perform(setting, api, &Ask::cordon(node, true)).await;
     let options = ListOptions { field_selector: format!("spec.nodeName={node}"), ..ListOptions::default() };
     for _ in 0..DRAIN_ROUNDS {
@@ -209,6 +225,6 @@ async fn drain(setting: &Setting, api: &Client, random: &mut Random) {
         }
         rt::time::sleep(DRAIN_PAUSE).await;
     }
-    rt::time::sleep(Duration::from_millis(random.range(CORDON_MS))).await;
+    pauses(setting, random.range(CORDON_MS)).await;
     insist(setting, api, &Ask::cordon(node, false)).await;
 }

@@ -216,7 +216,7 @@ pub(crate) fn zone_of(node: &Node) -> String {
 }
 
 /// Whether the node is tainted for eviction because it is not ready.
-fn is_tainted(node: &Node) -> bool {
+pub(crate) fn is_tainted(node: &Node) -> bool {
     taints(node).iter().any(|taint| {
         let key = taint.key.as_str();
         taint.effect == NO_EXECUTE && matches!(key, "node.kubernetes.io/not-ready" | "node.kubernetes.io/unreachable")

@@ -1,10 +1,10 @@
 //! C38: controlled pods with default tolerations of a node lost for good run elsewhere within D + V + T plus what C33
 //! delays, given capacity.
 
-use super::c33::{INTERVAL_NS, restraints, zone_of};
+use super::c33::{INTERVAL_NS, is_tainted, restraints, zone_of};
 use super::facts::{
     DETECTION_NS, NO_EXECUTE, NODES, PodLife, SECOND_NS, Timeline, controller_uid, is_active, is_ready, node_name,
-    pod_lives, pod_node, tolerates, tolerations,
+    pod_lives, pod_node, skew_ns, tolerates, tolerations,
 };
 use super::places::{Places, is_simple};
 use super::{Object, World};
@@ -33,7 +33,9 @@ const PASSING_NS: Ns = 5 * SECOND_NS;
 /// as many ready pods as it wants: within D + V + T it has as many on nodes that are not lost.
 ///
 /// The time is longer by one interval of C33 for each further node of the zone that is lost with it, by the faults of
-/// the control plane meanwhile, and by a detection for each leader elected meanwhile. Not judged are losses during
+/// the control plane while it has something to do, and by a detection for each leader elected then: until the node is
+/// tainted, and again when tolerations end. It is longer, too, by what the clocks are apart by which the taint was
+/// dated. Not judged are losses during
 /// which a zone is to be left alone, ReplicaSets that are scaled or deleted meanwhile, and, if it does not come to
 /// that, those whose pods were struck or deleted elsewhere shortly before the end or fit on no node.
 pub(crate) fn check(world: &World<'_>) -> Verdict {
@@ -78,11 +80,11 @@ struct Loss<'a> {
 impl Loss<'_> {
     /// Its pods' tolerations have ended.
     fn evicted_ns(&self) -> Ns {
-        self.from_ns + (FAILOVER_NS - CONVERGE_NS) + LOOKS_NS + self.late_ns
+        (self.from_ns + (FAILOVER_NS - CONVERGE_NS) + LOOKS_NS).saturating_add(self.late_ns)
     }
 
     fn deadline_ns(&self) -> Ns {
-        self.from_ns + FAILOVER_NS + self.late_ns
+        (self.from_ns + FAILOVER_NS).saturating_add(self.late_ns)
     }
 
     fn is_lost(&self, node: &str) -> bool {
@@ -109,13 +111,12 @@ fn losses<'a>(world: &World<'a>, timeline: &Timeline<'_>) -> Vec<Loss<'a>> {
             let others =
                 strike.nodes.iter().filter(|other| zone(other).as_ref() == Some(&own)).count().saturating_sub(1);
             let line_ns = INTERVAL_NS * others as Ns;
-            let until_ns = strike.from_ns + FAILOVER_NS + line_ns;
             losses.push(Loss {
                 node: node_name(*number),
                 zone: own,
                 from_ns: strike.from_ns,
                 until_ns: strike.until_ns,
-                late_ns: line_ns + held_up_ns(world, strike.from_ns, until_ns),
+                late_ns: line_ns.saturating_add(late_ns(world, timeline, *number, strike.from_ns, line_ns)),
                 strike,
             });
         }
@@ -123,10 +124,26 @@ fn losses<'a>(world: &World<'a>, timeline: &Timeline<'_>) -> Vec<Loss<'a>> {
     losses
 }
 
+/// For how long whoever has to act on a loss may have been held up.
+fn late_ns(world: &World<'_>, timeline: &Timeline<'_>, node: u32, from_ns: Ns, line_ns: Ns) -> Ns {
+    let until_ns = from_ns + FAILOVER_NS + line_ns;
+    let tainted = timeline.history(&format!("{NODES}{}", node_name(node))).iter().filter(|commit| {
+        let (old, new) = commit.nodes();
+        let comes = new.is_some_and(is_tainted) && !old.is_some_and(is_tainted);
+        comes && (from_ns..=until_ns).contains(&commit.at_ns)
+    });
+    let [tainted] = tainted.collect::<Vec<_>>()[..] else { return held_up_ns(world, from_ns, until_ns) };
+    let due_ns = tainted.at_ns + TOLERATION_S.unsigned_abs() * SECOND_NS;
+    let found_ns = held_up_ns(world, from_ns, tainted.at_ns);
+    let acted_ns = held_up_ns(world, due_ns - LEADER_NS, until_ns);
+    (found_ns + acted_ns).saturating_add(skew_ns(world.record, tainted.at_ns))
+}
+
 /// How long the control plane may be held up between these times.
 fn held_up_ns(world: &World<'_>, from_ns: Ns, until_ns: Ns) -> Ns {
     let of_members = world.strikes_between(from_ns, until_ns).filter(|strike| !strike.members.is_empty());
-    let struck_ns: Ns = of_members.map(|strike| strike.until_ns.min(until_ns) - strike.from_ns.max(from_ns)).sum();
+    let struck_ns: Ns =
+        of_members.map(|strike| strike.until_ns.min(until_ns).saturating_sub(strike.from_ns.max(from_ns))).sum();
     let elections = world.record.cluster.sights.iter().filter(
         |sight| matches!(sight, Sight::Elected { at_ns, leads: true, .. } if (from_ns..=until_ns).contains(at_ns)),
     );
@@ -366,5 +383,18 @@ mod tests {
         pod(&mut tale, "p3", "n3", true);
         tale.passes(check, Guarantee::C38, 1);
         assert_eq!(tale.verdict(check).largest_ns, Some(seconds(375)));
+    }
+
+    #[test]
+    fn a_new_leader_makes_nothing_later_while_tolerations_run() {
+        let mut tale = tale();
+        tale.record.strikes[0].until_ns = seconds(520);
+        tale.put(
+            "core/nodes/n1",
+            r#"{"metadata":{"name":"n1","labels":{"topology.kubernetes.io/zone":"a"}},"spec":{"taints":[{"key":"node.kubernetes.io/unreachable","effect":"NoExecute"}]},"status":{"conditions":[{"type":"Ready","status":"Unknown"}]}}"#,
+        );
+        tale.at(200).elected(1, "kube-system/kube-controller-manager", 1, true).at(470);
+        pod(&mut tale, "p3", "n3", true);
+        tale.flags(check, "n1 was lost at 50 s, and 410 s later");
     }
 }
