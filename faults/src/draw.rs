@@ -13,6 +13,7 @@
 use crate::{Cut, DiskFault, Fault, Kind, Ns, Schedule, Target, What, When};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use std::collections::BTreeMap;
 
 /// Which kinds may strike in a trial, and how often.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,22 +29,34 @@ pub struct Swarm {
     pub quiet_on_permille: u32,
     /// A kind that is on strikes from once up to so often; an aimed attack of several faults counts as one.
     pub most: u32,
+    /// Kinds that are switched on with a probability of their own, quiet trial or not, in thousandths.
+    pub own_permille: BTreeMap<Kind, u32>,
 }
 
 impl Default for Swarm {
     /// More than half of the kinds, each up to four times: the 18 kinds then keep about half of the time disturbed, and
     /// a cluster that recovers in seconds still answers most of what it is asked. In a quiet trial, one or two kinds.
+    /// Nodes are lost in most trials that have some: what comes of it takes most of a trial.
     fn default() -> Self {
-        Self { kinds: Kind::STORE.to_vec(), quiet_permille: 250, on_permille: 600, quiet_on_permille: 80, most: 4 }
+        Self {
+            kinds: Kind::STORE.to_vec(),
+            quiet_permille: 250,
+            on_permille: 600,
+            quiet_on_permille: 80,
+            most: 4,
+            own_permille: BTreeMap::from([(Kind::NodeLost, 850)]),
+        }
     }
 }
 
 impl Swarm {
     /// Probability that a trial of so many members switches `kind` on. A quiet trial of an even number of members is
-    /// for partitions in which each half still hears the other's voice through one member; nodes are lost in any.
+    /// for partitions in which each half still hears the other's voice through one member.
     fn on_permille(&self, kind: Kind, quiet: bool, members: u32) -> u32 {
+        if let Some(own) = self.own_permille.get(&kind) {
+            return *own;
+        }
         match (quiet, kind) {
-            (_, Kind::NodeLost) => LOST_PERMILLE,
             (false, _) => self.on_permille,
             (true, Kind::PartitionBridge) if members.is_multiple_of(2) => EVEN_BRIDGE_PERMILLE,
             (true, _) => self.quiet_on_permille,
@@ -99,14 +112,11 @@ const EVEN_QUIET_PERMILLE: u32 = 600;
 /// How many of these see bridges, in thousandths.
 const EVEN_BRIDGE_PERMILLE: u32 = 800;
 
-/// How many trials with nodes lose some, in thousandths, quiet or not: what comes of it takes most of a trial.
-const LOST_PERMILLE: u32 = 850;
-
 /// Faults of one kind's attacks have ids from `kind * IDS_PER_KIND` on, so that none depends on another kind's draws.
 const IDS_PER_KIND: u32 = 1000;
 
 /// Nothing strikes earlier: the cluster elects its first leader and serves its first operations.
-const FIRST_STRIKE_NS: Ns = 2 * SECOND;
+pub(crate) const FIRST_STRIKE_NS: Ns = 2 * SECOND;
 
 /// A member has just promised its vote, and must still know it whatever happens to it.
 const VOTE: &str = "vote granted";
@@ -550,7 +560,7 @@ fn stream_seed(seed: u64, name: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     const MINUTE: Ns = 60 * SECOND;
     const STORE: Hosts = Hosts { members: 3, client_hosts: 2, nodes: 0, zones: 0 };
@@ -587,9 +597,10 @@ mod tests {
         let hosts = Hosts { nodes: 10, zones: 3, ..STORE };
         let swarm = Swarm { kinds: Kind::all().collect(), ..Swarm::default() };
         let mut drawn: BTreeMap<Kind, u32> = BTreeMap::new();
-        for seed in 0..100 {
-            for fault in draw(&swarm, seed, hosts, 7 * MINUTE).faults {
-                assert!(fault.when.earliest() + fault.for_ns <= 7 * MINUTE, "seed {seed}: {fault:?}");
+        for (seed, faults_ns) in (0..100).map(|seed| (seed, if seed < 50 { 7 * MINUTE } else { 70 * SECOND })) {
+            for fault in draw(&swarm, seed, hosts, faults_ns).faults {
+                assert!(fault.when.earliest() >= FIRST_STRIKE_NS, "seed {seed}: {fault:?}");
+                assert!(fault.when.earliest() + fault.for_ns <= faults_ns, "seed {seed}: {fault:?}");
                 *drawn.entry(fault.kind).or_default() += 1;
             }
         }

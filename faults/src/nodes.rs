@@ -1,6 +1,6 @@
 //! Attacks on nodes, on what runs on them, and on the control plane above them.
 
-use crate::draw::{Draw, MS, SECOND};
+use crate::draw::{Draw, FIRST_STRIKE_NS, MS, SECOND};
 use crate::{ContainerFault, Cut, DiskFault, Kind, Ns, Target, What, When};
 
 impl Draw {
@@ -185,7 +185,7 @@ impl Draw {
     /// Nearly all the time of faults, once there is something to lose: in eight minutes, longer than detection and
     /// eviction together, with something to spare for what comes in their way.
     fn long(&mut self, what: What) {
-        let at = self.between(self.faults_ns / 48, self.faults_ns / 16);
+        let at = self.between(self.faults_ns / 48, self.faults_ns / 16).max(FIRST_STRIKE_NS);
         let for_ns = self.faults_ns - at - self.between(0, self.faults_ns / 96);
         self.push(When::At(at), for_ns, what);
     }
