@@ -6,11 +6,13 @@
 //! runtime    what a container runtime is to the agent              (trait ContainerRuntime)
 //! hollow     one in memory, whose programs really listen           (Hollow, HollowFaults)
 //! probe      startup, liveness and readiness probes over the network
+//! grpc_health  gRPC's health protocol, for probes and for what hollow containers answer
 //! ```
 
 mod addresses;
 mod admission;
 pub mod agent;
+mod grpc_health;
 pub mod hollow;
 pub mod pod;
 mod probe;

@@ -4,8 +4,8 @@
 mod common;
 
 use api::coordination::v1::Lease;
-use api::core::v1::{ExecAction, Lifecycle, LifecycleHandler, Node};
-use common::{Scene, first, is_ready, ms, phase_of, s, web, with_node};
+use api::core::v1::{ExecAction, GRPCAction, Lifecycle, LifecycleHandler, Node, Probe};
+use common::{Scene, first, is_ready, ms, phase_of, s, web, web_probed, with_node};
 use kubelet::hollow::Fault;
 use rt::sim::DiskFaults;
 use rt::time::sleep;
@@ -163,6 +163,36 @@ fn a_container_starts_at_most_once_over_any_kills_and_power_losses() {
             assert!(started.len() <= 1, "{started:?}");
         });
     }
+}
+
+#[test]
+fn a_grpc_probe_asks_for_health() {
+    check(|scene| async move {
+        let grpc = |service: &str| {
+            let action = GRPCAction { port: 80, service: Some(service.to_owned()) };
+            Probe { grpc: Some(action), failure_threshold: Some(1), ..Probe::default() }
+        };
+        scene.api.create_pod(&web_probed("a", "hollow/web:1", "Always", &[], grpc("")));
+        scene.api.create_pod(&web_probed("b", "hollow/web:1", "Always", &[], grpc("unheard-of")));
+        let mut liveness = web("c", "hollow/web:1", "Always", &[]);
+        liveness.spec.as_mut().unwrap().containers[0].liveness_probe = Some(grpc("liveness"));
+        scene.api.create_pod(&liveness);
+        scene.ready("a").await;
+        scene.ready("c").await;
+        scene.faults.inject(&scene.target("a"), Fault::Unready);
+        scene.faults.inject(&scene.target("c"), Fault::Unready);
+        scene.until("unready", s(30), |scene| scene.api.pod("a").filter(|pod| !is_ready(pod))).await;
+        scene.until("unready too", s(30), |scene| scene.api.pod("c").filter(|pod| !is_ready(pod))).await;
+        assert!(scene.heard("service unhealthy (responded with \"NOT_SERVING\")"));
+        assert!(!is_ready(&scene.api.pod("b").unwrap()), "no server knows that service");
+        assert!(scene.heard("rpc error: code = 5"));
+        scene.faults.clear(&scene.target("a"));
+        scene.ready("a").await;
+        scene.faults.inject(&scene.target("a"), Fault::Hang);
+        scene.until("silent", s(30), |scene| scene.api.pod("a").filter(|pod| !is_ready(pod))).await;
+        assert!(scene.heard("timeout: health rpc did not complete within 1s"));
+        assert_eq!(first(&scene.api.pod("c").unwrap()).1, 0, "what is not ready lives");
+    });
 }
 
 #[test]

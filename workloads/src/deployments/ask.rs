@@ -59,23 +59,27 @@ fn collection(resource: &str, namespace: &str) -> String {
 }
 
 /// The containers of an app's pods. A version that cannot run names an image that cannot be pulled.
-fn containers(version: u32, broken: bool) -> Value {
+/// Every fourth app says by gRPC when it is ready.
+fn containers(app: u32, version: u32, broken: bool) -> Value {
     let image = if broken { format!("{MISSING_IMAGE}:{version}") } else { format!("hollow/web:{version}") };
-    let probe = |period: u32| json!({"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": period, "timeoutSeconds": 2});
+    let probe = |handler: &str, how: Value| json!({handler: how, "periodSeconds": 10, "timeoutSeconds": 2});
+    let http = || probe("httpGet", json!({"path": "/healthz", "port": 8080}));
+    let ready = if app % 4 == 3 { probe("grpc", json!({"port": 8080})) } else { http() };
     json!([{
         "name": "web",
         "image": image,
         "env": [{"name": "VERSION", "value": version.to_string()}],
         "ports": [{"name": "http", "containerPort": 8080}],
         "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},
-        "readinessProbe": probe(10),
-        "livenessProbe": probe(10),
+        "readinessProbe": ready,
+        "livenessProbe": http(),
     }])
 }
 
-/// For how long an app's pods stay on a node that is lost: every third app's users want them elsewhere soon.
+/// For how long an app's pods stay on a node that is lost: half of the users want them elsewhere soon, those among them
+/// who leave their app alone.
 fn tolerations(app: u32) -> Value {
-    if app % 3 != 1 {
+    if app % 3 != 1 && app % 6 != 5 {
         return json!([]);
     }
     let seconds = 10 + app % 4 * 10;
@@ -103,7 +107,7 @@ impl Ask {
                 "template": {
                     "metadata": {"labels": labels},
                     "spec": {
-                        "containers": containers(version, false),
+                        "containers": containers(app, version, false),
                         "terminationGracePeriodSeconds": 5,
                         "tolerations": tolerations(app),
                     },
@@ -143,7 +147,11 @@ impl Ask {
 
     pub(super) fn roll(app: u32, version: u32, broken: bool) -> Self {
         let what = if broken { "break" } else { "roll" };
-        Self::patch(what, app, json!({"spec": {"template": {"spec": {"containers": containers(version, broken)}}}}))
+        Self::patch(
+            what,
+            app,
+            json!({"spec": {"template": {"spec": {"containers": containers(app, version, broken)}}}}),
+        )
     }
 
     pub(super) fn pause(app: u32, paused: bool) -> Self {

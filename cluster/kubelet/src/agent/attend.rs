@@ -200,12 +200,6 @@ impl Core {
                 before: entry.restored.contains(&id),
                 id: id.clone(),
             };
-            let probes = crate::pod::containers(&entry.pod).into_iter().find(|it| it.name() == container);
-            if probes.and_then(|it| kind.of(it.container)).is_some_and(|probe| probe.grpc.is_some()) {
-                let message = "gRPC health is not asked for by this node agent: only the connection is checked";
-                let note = effects::note(&entry.pod, &container, true, "ProbeWarning", message.to_owned());
-                self.tools.recorder.record(&note);
-            }
             let random = rt::random::stream("kubelet-probe");
             let task = probe::watch(subject, kind, self.tools.runtime.clone(), self.sender.clone(), random);
             if let Some(task) = task {

@@ -38,7 +38,8 @@
 //! | `HOLLOW_DRAIN_MS`, `HOLLOW_TERM_CODE` | how long it takes to end when asked to (50 ms), and with which code (0) |
 //!
 //! **What it answers**: `/healthz` and `/readyz` say 503 while it is not ready; any other path, `/livez` for one, says 200
-//! with who answers: `pod`, `namespace`, `node`, `uid`, `container`, `id`, `version`, `image`, `ip`.
+//! with who answers: `pod`, `namespace`, `node`, `uid`, `container`, `id`, `version`, `image`, `ip`. On the same ports it
+//! speaks gRPC's health protocol: the server as a whole and `readiness` serve while it is ready, `liveness` always does.
 //!
 //! **What `exec` does**: `true` and `false` as one would think, `sleep N`, `sh -c "exit N"`; anything whose last word is
 //! `ready` succeeds while the program is ready; all else succeeds. In a program that hangs, nothing ever returns.

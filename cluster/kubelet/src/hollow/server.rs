@@ -1,22 +1,25 @@
-//! The HTTP/1.1 server in a hollow container: small answers that say who gives them.
+//! The server in a hollow container: small answers by HTTP/1.1 that say who gives them, and by gRPC how it is.
 //!
-//! Written out rather than taken from a library: it is asked some tens of times per simulated second and node, and must
-//! cost next to nothing.
+//! HTTP/1.1 is written out rather than taken from a library: it is asked some tens of times per simulated second and node,
+//! and must cost next to nothing.
 
 use super::faults::{HollowFaults, Target};
 use super::programs::Program;
+use crate::grpc_health::{self, Serving};
 use rt::net::{TcpListener, TcpStream};
 use rt::task::AbortOnDrop;
 use rt::time::{Instant, sleep, timeout};
 use std::future::pending;
-use std::io;
+use std::io::{self, Cursor};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 /// A head of a request is a few hundred bytes; who sends more means something else.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// What a connection by HTTP/2 begins with, up to the end of what looks like a head (RFC 9113, 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// A body is read and dropped; who sends more is cut off.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// A connection on which nothing comes is closed, so that peers that are gone leave nothing behind.
@@ -109,6 +112,10 @@ async fn converse(mut stream: TcpStream, face: &Face) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(1024);
     loop {
         let Some(request) = read_request(&mut stream, &mut buffer).await? else { return Ok(()) };
+        if request.http2 {
+            let stream = preceded(HTTP2_PREFACE, buffer, stream);
+            return grpc_health::serve(stream, IDLE, |service| health(service, face)).await;
+        }
         if face.hangs() {
             return pending().await;
         }
@@ -124,7 +131,32 @@ async fn converse(mut stream: TcpStream, face: &Face) -> io::Result<()> {
     }
 }
 
+/// What gRPC's health protocol says of a service of this server; `None` if there is none of that name.
+async fn health(service: String, face: &Face) -> Option<Serving> {
+    if face.hangs() {
+        return pending().await;
+    }
+    let slow = face.slow();
+    if !slow.is_zero() {
+        sleep(slow).await;
+    }
+    match service.as_str() {
+        "liveness" => Some(Serving::Serving),
+        "" | "readiness" if face.is_ready() => Some(Serving::Serving),
+        "" | "readiness" => Some(Serving::NotServing),
+        _ => None,
+    }
+}
+
+/// A stream whose first bytes have been read already.
+fn preceded(head: &'static [u8], rest: Vec<u8>, stream: TcpStream) -> impl AsyncRead + AsyncWrite + Unpin {
+    let (reader, writer) = tokio::io::split(stream);
+    tokio::io::join(head.chain(Cursor::new(rest)).chain(reader), writer)
+}
+
 struct Request {
+    /// It is the beginning of HTTP/2, and what follows is of that.
+    http2: bool,
     path: String,
     head_only: bool,
     close: bool,
@@ -145,7 +177,8 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Resul
     let mut words = lines.next().unwrap_or_default().split(' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let old = words.next() == Some("HTTP/1.0");
-    let mut request = Request { path: path.to_owned(), head_only: method == "HEAD", close: old };
+    let http2 = head.as_bytes() == HTTP2_PREFACE;
+    let mut request = Request { http2, path: path.to_owned(), head_only: method == "HEAD", close: old };
     let mut body = 0;
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         if name.eq_ignore_ascii_case("content-length") {

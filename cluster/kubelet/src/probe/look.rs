@@ -1,13 +1,14 @@
-//! One look at a container: HTTP, TCP, a command. Also what hooks do.
+//! One look at a container: HTTP, TCP, gRPC, a command. Also what hooks do.
 //!
 //! Of HTTP only the status line is read, as upstream's probes judge by it alone. HTTPS is not spoken: such a probe fails and
-//! says so. Of gRPC only the connection is made.
+//! says so.
 
+use crate::grpc_health::{self, GrpcError, Serving};
 use crate::runtime::ContainerRuntime;
 use api::IntOrString;
 use api::core::v1::{Container, HTTPGetAction, LifecycleHandler, Probe};
 use rt::net::TcpStream;
-use rt::time::timeout;
+use rt::time::{Instant, timeout};
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -32,6 +33,13 @@ pub enum Look {
     },
     /// Whether a connection can be made: `host:port`.
     Tcp(String),
+    /// What a server says of its health by gRPC's protocol for that.
+    Grpc {
+        /// `host:port`.
+        address: String,
+        /// Which of its services; empty for the server as a whole.
+        service: String,
+    },
     /// How a command ends.
     Exec(Vec<String>),
     /// How long to wait: of hooks.
@@ -50,7 +58,8 @@ impl Look {
         } else if let Some(tcp) = &probe.tcp_socket {
             tcp_to(tcp.host.as_deref(), &tcp.port, container, ip)
         } else if let Some(grpc) = &probe.grpc {
-            Look::Tcp(join(&ip.to_string(), grpc.port))
+            let service = grpc.service.clone().unwrap_or_default();
+            Look::Grpc { address: join(&ip.to_string(), grpc.port), service }
         } else {
             Look::Impossible("missing probe handler".to_owned())
         }
@@ -88,6 +97,7 @@ impl Look {
                 Ok(Err(error)) => Err(dialled(address, &error)),
                 Err(_) => Err(format!("dial tcp {address}: i/o timeout")),
             },
+            Look::Grpc { address, service } => grpc(address, service, limit).await,
             Look::Exec(command) => match timeout(limit, runtime.exec(id, command)).await {
                 Ok(Ok(output)) if output.code == 0 => Ok(()),
                 Ok(Ok(output)) if output.output.is_empty() => Err(format!("command exited with {}", output.code)),
@@ -180,6 +190,30 @@ fn port(port: &IntOrString, container: &Container) -> Option<i32> {
 
 fn join(host: &str, port: i32) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// Asks a server by gRPC how it is. Texts follow upstream's.
+async fn grpc(address: &str, service: &str, limit: Duration) -> Result<(), String> {
+    let deadline = Instant::now() + limit;
+    let stream = match timeout(limit, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(format!("error: failed to connect service: {}", dialled(address, &error))),
+        Err(_) => {
+            return Err(format!(
+                "timeout: failed to connect service {address:?} within {limit:?}: context deadline exceeded"
+            ));
+        }
+    };
+    let left = deadline - Instant::now();
+    match timeout(left, grpc_health::check(stream, address, service)).await {
+        Ok(Ok(Serving::Serving)) => Ok(()),
+        Ok(Ok(status)) => Err(format!("service unhealthy (responded with {:?})", status.name())),
+        Ok(Err(GrpcError::Status { code: grpc_health::UNIMPLEMENTED, message })) => Err(format!(
+            "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {message}"
+        )),
+        Ok(Err(error)) => Err(format!("error: health rpc probe failed: {error}")),
+        Err(_) => Err(format!("timeout: health rpc did not complete within {limit:?}")),
+    }
 }
 
 /// Sends a request and reads the status of the answer.

@@ -38,6 +38,8 @@ struct Objects {
     all: BTreeMap<Key, Value>,
     revision: i64,
     log: Vec<(i64, Key, &'static str, Value)>,
+    /// The messages of all Events.
+    said: Vec<String>,
 }
 
 /// The API server's store, which the test looks into and changes at will.
@@ -159,10 +161,12 @@ impl Api {
             (code, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason}))
         };
         let sent = || serde_json::from_slice::<Value>(body).unwrap();
-        if key.0 == "events" {
-            return (201, sent());
-        }
         let mut objects = self.lock();
+        if key.0 == "events" {
+            let event = sent();
+            objects.said.push(event["message"].as_str().unwrap().to_owned());
+            return (201, event);
+        }
         let answer = match (method, objects.all.get(&key).cloned()) {
             ("GET", _) if key.2.is_empty() => {
                 let items: Vec<Value> =
@@ -358,6 +362,11 @@ impl Scene {
         self.until(&format!("end of {name}"), limit, |scene| scene.api.pod(name).is_none().then_some(())).await;
     }
 
+    /// Whether an Event's message holds these words.
+    pub fn heard(&self, words: &str) -> bool {
+        self.api.lock().said.iter().any(|message| message.contains(words))
+    }
+
     /// What a pod's first container is to whoever hurts it.
     pub fn target(&self, name: &str) -> Target {
         let pod = self.api.pod(name).unwrap();
@@ -397,7 +406,12 @@ pub fn first(pod: &Pod) -> (String, i32, String) {
 pub fn web(name: &str, image: &str, policy: &str, env: &[(&str, &str)]) -> Pod {
     let get =
         HTTPGetAction { path: Some("/readyz".to_owned()), port: IntOrString::Int(80), ..HTTPGetAction::default() };
-    let probe = Probe { http_get: Some(get), period_seconds: Some(5), ..Probe::default() };
+    web_probed(name, image, policy, env, Probe { http_get: Some(get), ..Probe::default() })
+}
+
+/// The same with another probe.
+pub fn web_probed(name: &str, image: &str, policy: &str, env: &[(&str, &str)], probe: Probe) -> Pod {
+    let probe = Probe { period_seconds: Some(5), ..probe };
     let variable = |(name, value): &(&str, &str)| EnvVar {
         name: (*name).to_owned(),
         value: Some((*value).to_owned()),

@@ -1,5 +1,5 @@
-//! C38: controlled pods with default tolerations of a node lost for good run elsewhere within D + V + T plus what C33
-//! delays, given capacity.
+//! C38: controlled pods of a node lost for good, with default tolerations or shorter ones, run elsewhere within D + V + T
+//! plus what C33 delays, given capacity.
 
 use super::c33::{INTERVAL_NS, is_tainted, restraints, zone_of};
 use super::facts::{
@@ -15,8 +15,8 @@ use faults::{Kind, Ns};
 use record::{CONVERGE_NS, FAILOVER_NS, Guarantee, Sight, Strike, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// V: how long a lost node is tolerated by default.
-const TOLERATION_S: i64 = 300;
+/// V of pods with default tolerations: how long they tolerate that their node is lost. Others' is shorter here.
+const DEFAULT_NS: Ns = 300 * SECOND_NS;
 
 /// A new leader counts every node as heard of when it comes: so much later is a node found lost, with what the change
 /// of leaders itself takes.
@@ -32,7 +32,7 @@ const PASSING_NS: Ns = 5 * SECOND_NS;
 /// For each node that is lost for longer than detection and eviction take, and each ReplicaSet that had a pod there and
 /// as many ready pods as it wants: within D + V + T it has as many on nodes that are not lost.
 ///
-/// The time is longer by one interval of C33 for each further node of the zone that is lost with it, by the faults of
+/// Where its pods tolerate less than is the default, V is that. The time is longer by one interval of C33 for each further node of the zone that is lost with it, by the faults of
 /// the control plane while it has something to do, and by a detection for each leader elected then: until the node is
 /// tainted, and again when tolerations end. It is longer, too, by what the clocks are apart by which the taint was
 /// dated. Not judged are losses during
@@ -50,56 +50,77 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
     }
     let mut restrained = restraints(world);
     restrained.retain(|restraint| restraint.until_ns - restraint.from_ns > PASSING_NS);
-    for loss in losses(world, &timeline) {
-        let in_zone = |zone: &str| zone == loss.zone;
-        let alone = restrained
-            .iter()
-            .all(|it| !in_zone(&it.zone) || it.until_ns < loss.from_ns || it.from_ns > loss.deadline_ns());
-        if !alone || loss.deadline_ns() > world.record.ended_ns || loss.until_ns < loss.evicted_ns() {
-            continue;
-        }
+    for lost in lost(world, &timeline) {
+        let mut by_tolerated: BTreeMap<Ns, Loss<'_>> = BTreeMap::new();
         for (uid, pods) in &by_owner {
-            let Some(wanted) = wanted(&timeline, pods, uid, &loss) else { continue };
-            judge(world, &Owner { pods, wanted }, &loss, &mut findings);
+            let Some(tolerated_ns) = tolerated(pods, &lost) else { continue };
+            let loss = by_tolerated.entry(tolerated_ns).or_insert_with(|| Loss {
+                late_ns: lost.line_ns + late_ns(world, &timeline, &lost, tolerated_ns),
+                tolerated_ns,
+                lost: &lost,
+            });
+            let alone = restrained
+                .iter()
+                .all(|it| it.zone != lost.zone || it.until_ns < lost.from_ns || it.from_ns > loss.deadline_ns());
+            if !alone || loss.deadline_ns() > world.record.ended_ns || lost.until_ns < loss.evicted_ns() {
+                continue;
+            }
+            let Some(wanted) = wanted(&timeline, pods, uid, loss) else { continue };
+            judge(world, &Owner { pods, wanted }, loss, &mut findings);
         }
     }
     findings.verdict()
 }
 
 /// A node is lost.
-struct Loss<'a> {
+struct Lost<'a> {
     node: String,
     zone: String,
     from_ns: Ns,
     until_ns: Ns,
-    /// What its eviction may be late for good reasons.
-    late_ns: Ns,
+    /// How long it may wait for its turn, when others of its zone are lost with it.
+    line_ns: Ns,
     strike: &'a Strike,
 }
 
-impl Loss<'_> {
-    /// Its pods' tolerations have ended.
-    fn evicted_ns(&self) -> Ns {
-        (self.from_ns + (FAILOVER_NS - CONVERGE_NS) + LOOKS_NS).saturating_add(self.late_ns)
-    }
-
-    fn deadline_ns(&self) -> Ns {
-        (self.from_ns + FAILOVER_NS).saturating_add(self.late_ns)
-    }
-
+impl Lost<'_> {
     fn is_lost(&self, node: &str) -> bool {
         self.strike.nodes.iter().any(|number| node_name(*number) == node)
     }
 }
 
-fn losses<'a>(world: &World<'a>, timeline: &Timeline<'_>) -> Vec<Loss<'a>> {
-    let mut losses = Vec::new();
+/// What that is to pods that tolerate it for a certain time.
+struct Loss<'a> {
+    lost: &'a Lost<'a>,
+    tolerated_ns: Ns,
+    /// What their eviction may be late for good reasons.
+    late_ns: Ns,
+}
+
+impl Loss<'_> {
+    /// The pods' tolerations have ended.
+    fn evicted_ns(&self) -> Ns {
+        (self.lost.from_ns + DETECTION_NS + self.tolerated_ns + LOOKS_NS).saturating_add(self.late_ns)
+    }
+
+    fn deadline_ns(&self) -> Ns {
+        (self.lost.from_ns + time_ns(self.tolerated_ns)).saturating_add(self.late_ns)
+    }
+}
+
+/// D + V + T.
+fn time_ns(tolerated_ns: Ns) -> Ns {
+    FAILOVER_NS - DEFAULT_NS + tolerated_ns
+}
+
+fn lost<'a>(world: &World<'a>, timeline: &Timeline<'_>) -> Vec<Lost<'a>> {
+    let mut lost = Vec::new();
     for strike in &world.record.strikes {
         let loses = matches!(
             strike.kind,
             Kind::NodePartition | Kind::NodePowerLoss | Kind::NodeLost | Kind::ZoneLost | Kind::NodePause
         );
-        if !loses || strike.until_ns - strike.from_ns < FAILOVER_NS - CONVERGE_NS {
+        if !loses {
             continue;
         }
         let zone = |number: &u32| {
@@ -110,32 +131,33 @@ fn losses<'a>(world: &World<'a>, timeline: &Timeline<'_>) -> Vec<Loss<'a>> {
             let Some(own) = zone(number) else { continue };
             let others =
                 strike.nodes.iter().filter(|other| zone(other).as_ref() == Some(&own)).count().saturating_sub(1);
-            let line_ns = INTERVAL_NS * others as Ns;
-            losses.push(Loss {
+            lost.push(Lost {
                 node: node_name(*number),
                 zone: own,
                 from_ns: strike.from_ns,
                 until_ns: strike.until_ns,
-                late_ns: line_ns.saturating_add(late_ns(world, timeline, *number, strike.from_ns, line_ns)),
+                line_ns: INTERVAL_NS * others as Ns,
                 strike,
             });
         }
     }
-    losses
+    lost
 }
 
 /// For how long whoever has to act on a loss may have been held up.
-fn late_ns(world: &World<'_>, timeline: &Timeline<'_>, node: u32, from_ns: Ns, line_ns: Ns) -> Ns {
-    let until_ns = from_ns + FAILOVER_NS + line_ns;
-    let tainted = timeline.history(&format!("{NODES}{}", node_name(node))).iter().filter(|commit| {
+fn late_ns(world: &World<'_>, timeline: &Timeline<'_>, lost: &Lost<'_>, tolerated_ns: Ns) -> Ns {
+    let from_ns = lost.from_ns;
+    let until_ns = from_ns + time_ns(tolerated_ns) + lost.line_ns;
+    let tainted = timeline.history(&format!("{NODES}{}", lost.node)).iter().filter(|commit| {
         let (old, new) = commit.nodes();
         let comes = new.is_some_and(is_tainted) && !old.is_some_and(is_tainted);
         comes && (from_ns..=until_ns).contains(&commit.at_ns)
     });
     let [tainted] = tainted.collect::<Vec<_>>()[..] else { return held_up_ns(world, from_ns, until_ns) };
-    let due_ns = tainted.at_ns + TOLERATION_S.unsigned_abs() * SECOND_NS;
+    let due_ns = tainted.at_ns + tolerated_ns;
     let found_ns = held_up_ns(world, from_ns, tainted.at_ns);
-    let acted_ns = held_up_ns(world, due_ns - LEADER_NS, until_ns);
+    // Whoever is elected while the tolerations run has nothing to do for the lost node's pods until they end.
+    let acted_ns = held_up_ns(world, due_ns.saturating_sub(LEADER_NS).max(tainted.at_ns + 1), until_ns);
     (found_ns + acted_ns).saturating_add(skew_ns(world.record, tainted.at_ns))
 }
 
@@ -163,7 +185,7 @@ impl Owner<'_> {
             .pods
             .iter()
             .filter_map(|life| at(life, at_ns))
-            .filter(|pod| is_active(pod) && is_ready(pod) && loss.is_lost(pod_node(pod)) == lost);
+            .filter(|pod| is_active(pod) && is_ready(pod) && loss.lost.is_lost(pod_node(pod)) == lost);
         ready.count()
     }
 }
@@ -175,31 +197,37 @@ fn at<'a>(life: &PodLife<'a>, at_ns: Ns) -> Option<&'a Pod> {
     known.filter(|_| !gone).map(|version| version.pod)
 }
 
-/// How many pods the owner wants from the loss until the deadline; `None` if it is no ReplicaSet or changes its mind,
-/// or if no pod of it was lost that must be replaced, or if it was not complete before.
+/// For how long those of the pods tolerate the loss that were on the node; `None` if there are none, or some for ever or
+/// for longer than is the default.
+fn tolerated(pods: &[&PodLife<'_>], lost: &Lost<'_>) -> Option<Ns> {
+    let here = pods.iter().filter_map(|life| at(life, lost.from_ns));
+    let here = here.filter(|pod| is_active(pod) && pod_node(pod) == lost.node);
+    let all = here.map(stays_ns).collect::<Option<Vec<Ns>>>()?;
+    all.into_iter().max().filter(|longest| *longest <= DEFAULT_NS)
+}
+
+/// How many pods the owner wants from the loss until the deadline; `None` if it is no ReplicaSet or changes its mind, or
+/// if no pod of it was lost, or if it was not complete before.
 fn wanted(timeline: &Timeline<'_>, pods: &[&PodLife<'_>], uid: &str, loss: &Loss<'_>) -> Option<usize> {
-    let here = pods.iter().filter_map(|life| at(life, loss.from_ns));
-    let mut here = here.filter(|pod| is_active(pod) && pod_node(pod) == loss.node).peekable();
-    let pod = here.peek()?;
+    let from_ns = loss.lost.from_ns;
+    let mut alive = pods.iter().filter_map(|life| at(life, from_ns));
+    let pod = alive.find(|pod| is_active(pod) && pod_node(pod) == loss.lost.node)?;
     let owner =
         pod.metadata.owner_references.iter().flatten().find(|owner| owner.uid == uid && owner.kind == "ReplicaSet")?;
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    if !here.all(goes) {
-        return None;
-    }
     let key = format!("/registry/apps/replicasets/{namespace}/{}", owner.name);
     let same = |object: Option<&Object>| {
         let Some(Object::ReplicaSet(set)) = object else { return None };
         wants(set).filter(|_| set.metadata.uid.as_deref() == Some(uid))
     };
-    let wanted = same(timeline.at_time(&key, loss.from_ns)).filter(|wanted| *wanted > 0)?;
-    let times = loss.from_ns..=loss.deadline_ns();
+    let wanted = same(timeline.at_time(&key, from_ns)).filter(|wanted| *wanted > 0)?;
+    let times = from_ns..=loss.deadline_ns();
     let changes = timeline.history(&key).iter().filter(|commit| times.contains(&commit.at_ns));
     if changes.map(|commit| same(commit.new.as_deref())).any(|now| now != Some(wanted)) {
         return None;
     }
     let owner = Owner { pods, wanted };
-    let (lost, elsewhere) = (owner.ready(loss, true, loss.from_ns), owner.ready(loss, false, loss.from_ns));
+    let (lost, elsewhere) = (owner.ready(loss, true, from_ns), owner.ready(loss, false, from_ns));
     (elsewhere < wanted && lost + elsewhere >= wanted).then_some(wanted)
 }
 
@@ -211,26 +239,33 @@ fn wants(set: &ReplicaSet) -> Option<usize> {
     usize::try_from(set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)).ok()
 }
 
-/// Whether the pod leaves an unreachable node after the default time at most.
-fn goes(pod: &Pod) -> bool {
+/// For how long the pod stays on an unreachable node; `None` if for ever.
+fn stays_ns(pod: &Pod) -> Option<Ns> {
     let key = "node.kubernetes.io/unreachable".to_owned();
     let taint = Taint { key, effect: NO_EXECUTE.to_owned(), value: None, time_added: None };
-    let toleration = tolerations(pod).iter().find(|toleration| tolerates(toleration, &taint));
-    toleration.is_none_or(|toleration| toleration.toleration_seconds.is_some_and(|seconds| seconds <= TOLERATION_S))
+    match tolerations(pod).iter().find(|toleration| tolerates(toleration, &taint)) {
+        None => Some(0),
+        Some(toleration) => {
+            let seconds = toleration.toleration_seconds?;
+            Some(u64::try_from(seconds).unwrap_or(0).saturating_mul(SECOND_NS))
+        }
+    }
 }
 
 fn judge(world: &World<'_>, owner: &Owner<'_>, loss: &Loss<'_>, findings: &mut Findings) {
-    let deadline_ns = loss.deadline_ns();
+    let (from_ns, deadline_ns) = (loss.lost.from_ns, loss.deadline_ns());
     let changes: BTreeSet<Ns> = owner
         .pods
         .iter()
         .flat_map(|life| life.versions.iter().map(|version| version.at_ns).chain(life.gone.map(|gone| gone.0)))
-        .filter(|at_ns| (loss.from_ns..=deadline_ns).contains(at_ns))
+        .filter(|at_ns| (from_ns..=deadline_ns).contains(at_ns))
         .collect();
     let replaced = changes.iter().find(|at_ns| owner.ready(loss, false, **at_ns) >= owner.wanted);
     if let Some(at_ns) = replaced {
         findings.tested(1);
-        findings.took((at_ns - loss.from_ns).saturating_sub(loss.late_ns));
+        // As if the pods had the default tolerations, whose bound the guarantee's is.
+        let took_ns = (at_ns - from_ns).saturating_sub(loss.late_ns);
+        findings.took(took_ns + (DEFAULT_NS - loss.tolerated_ns));
         return;
     }
     if is_excused(world, owner, loss) {
@@ -243,9 +278,9 @@ fn judge(world: &World<'_>, owner: &Owner<'_>, loss: &Loss<'_>, findings: &mut F
     let set = owner.pods.first().and_then(|life| life.born().pod.metadata.owner_references.as_ref()?.first());
     let text = format!(
         "{} was lost at {} s, and {} s later ReplicaSet {} has {has} ready pods of {} elsewhere (one of its pods is {first})",
-        loss.node,
-        loss.from_ns / SECOND_NS,
-        (deadline_ns - loss.from_ns) / SECOND_NS,
+        loss.lost.node,
+        from_ns / SECOND_NS,
+        (deadline_ns - from_ns) / SECOND_NS,
         set.map_or("", |owner| owner.name.as_str()),
         owner.wanted
     );
@@ -256,13 +291,14 @@ fn judge(world: &World<'_>, owner: &Owner<'_>, loss: &Loss<'_>, findings: &mut F
 fn is_excused(world: &World<'_>, owner: &Owner<'_>, loss: &Loss<'_>) -> bool {
     let deadline_ns = loss.deadline_ns();
     let near_ns = deadline_ns - 2 * CONVERGE_NS;
-    let struck = world
-        .strikes_between(near_ns, deadline_ns)
-        .any(|strike| !std::ptr::eq(strike, loss.strike) && (!strike.nodes.is_empty() || !strike.members.is_empty()));
+    let struck = world.strikes_between(near_ns, deadline_ns).any(|strike| {
+        !std::ptr::eq(strike, loss.lost.strike) && (!strike.nodes.is_empty() || !strike.members.is_empty())
+    });
     // Somebody else's deletion, of a pod that was to stay.
     let deleted = owner.pods.iter().any(|life| {
         let going = life.first(|pod| !is_active(pod)).map(|version| version.at_ns).or(life.gone.map(|gone| gone.0));
-        going.is_some_and(|at_ns| (near_ns..=deadline_ns).contains(&at_ns)) && !loss.is_lost(pod_node(life.last().pod))
+        going.is_some_and(|at_ns| (near_ns..=deadline_ns).contains(&at_ns))
+            && !loss.lost.is_lost(pod_node(life.last().pod))
     });
     if struck || deleted {
         return true;
@@ -298,8 +334,12 @@ mod tests {
     }
 
     fn pod(tale: &mut Tale, name: &str, node: &str, ready: bool) {
+        tolerant(tale, name, node, ready, 300);
+    }
+
+    fn tolerant(tale: &mut Tale, name: &str, node: &str, ready: bool, seconds: u32) {
         let json = format!(
-            r#"{{"metadata":{{"name":"{name}","namespace":"default","uid":"u-{name}","ownerReferences":[{{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"s","uid":"us","controller":true}}]}},"spec":{{"nodeName":"{node}","containers":[],"tolerations":[{{"key":"node.kubernetes.io/unreachable","operator":"Exists","effect":"NoExecute","tolerationSeconds":300}}]}},"status":{{"phase":"Running","conditions":[{{"type":"Ready","status":"{}"}}]}}}}"#,
+            r#"{{"metadata":{{"name":"{name}","namespace":"default","uid":"u-{name}","ownerReferences":[{{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"s","uid":"us","controller":true}}]}},"spec":{{"nodeName":"{node}","containers":[],"tolerations":[{{"key":"node.kubernetes.io/unreachable","operator":"Exists","effect":"NoExecute","tolerationSeconds":{seconds}}}]}},"status":{{"phase":"Running","conditions":[{{"type":"Ready","status":"{}"}}]}}}}"#,
             if ready { "True" } else { "False" }
         );
         tale.put(&format!("core/pods/default/{name}"), &json);
@@ -307,17 +347,22 @@ mod tests {
 
     /// Two pods on two nodes, of which the first is lost at 50 s; a third one has room.
     fn tale() -> Tale {
+        tale_of(300)
+    }
+
+    /// The same with pods that tolerate the loss for so long.
+    fn tale_of(tolerated_s: u32) -> Tale {
         let mut tale = Tale::new();
         for (name, zone) in [("n1", "a"), ("n2", "b"), ("n3", "b")] {
             node(&mut tale, name, zone, true);
         }
         set(&mut tale, 2);
-        pod(&mut tale, "p1", "n1", true);
-        pod(&mut tale, "p2", "n2", true);
+        tolerant(&mut tale, "p1", "n1", true, tolerated_s);
+        tolerant(&mut tale, "p2", "n2", true, tolerated_s);
         tale.strike(Kind::NodePowerLoss, 50, 450).nodes = vec![0];
         tale.at(100);
         node(&mut tale, "n1", "a", false);
-        pod(&mut tale, "p1", "n1", false);
+        tolerant(&mut tale, "p1", "n1", false, tolerated_s);
         tale
     }
 
@@ -328,6 +373,19 @@ mod tests {
         pod(&mut tale, "p3", "n3", true);
         tale.passes(check, Guarantee::C38, 1);
         assert_eq!(tale.verdict(check).largest_ns, Some(seconds(360)));
+    }
+
+    #[test]
+    fn pods_that_tolerate_less_are_replaced_sooner() {
+        let mut short = tale_of(20);
+        short.record.strikes[0].until_ns = seconds(140);
+        short.at(175);
+        short.flags(check, "n1 was lost at 50 s, and 130 s later ReplicaSet s has 1 ready pods of 2 elsewhere");
+        pod(&mut short, "p3", "n3", true);
+        short.passes(check, Guarantee::C38, 1);
+        assert_eq!(short.verdict(check).largest_ns, Some(seconds(405)), "125 s, of 130 instead of 410");
+        short.record.strikes[0].until_ns = seconds(134);
+        short.passes(check, Guarantee::C38, 0);
     }
 
     #[test]
