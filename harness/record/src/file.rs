@@ -14,9 +14,15 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// What the file system says. Nothing at `path` has changed then.
 pub fn write(path: &Path, record: &Record) -> io::Result<()> {
-    let document = serde_json::to_vec(record).map_err(io::Error::other)?;
+    let mut document = serde_json::to_vec(record).map_err(io::Error::other)?;
+    document.push(b'\n');
+    write_whole(path, &document)
+}
+
+/// Writes a file of which nobody ever sees a part.
+pub(crate) fn write_whole(path: &Path, document: &[u8]) -> io::Result<()> {
     let partial = partial(path);
-    let written = write_synced(&partial, &document).and_then(|()| fs::rename(&partial, path));
+    let written = write_synced(&partial, document).and_then(|()| fs::rename(&partial, path));
     if written.is_err() {
         // What is left of a failed attempt helps nobody; that it cannot be removed says nothing new.
         let _ = fs::remove_file(&partial);
@@ -122,7 +128,6 @@ fn partial(path: &Path) -> PathBuf {
 fn write_synced(path: &Path, document: &[u8]) -> io::Result<()> {
     let mut file = fs::File::create(path)?;
     file.write_all(document)?;
-    file.write_all(b"\n")?;
     file.sync_all()
 }
 

@@ -12,12 +12,14 @@ use faults::Schedule;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+mod case;
 mod cluster;
 mod file;
 mod guarantees;
 mod history;
 mod twin;
 // Reports read records and know no faults but those named in them.
+pub use case::{CASE_FORMAT, Case, CaseError};
 pub use cluster::*;
 pub use faults::{Kind, Ns};
 pub use file::{ReadError, read, write};

@@ -32,6 +32,8 @@ pub enum Command {
     Run(Run),
     /// Run one trial again, compare it with its record, write its whole log
     Replay(Replay),
+    /// Make a failing trial as small as it can be and fail still
+    Shrink(Shrink),
     /// Run each seed in the debug and the optimised build and compare the logs byte by byte
     Determinism(Determinism),
     /// Measure simulated seconds per CPU second, and where the time goes
@@ -49,6 +51,9 @@ pub enum Command {
     /// Run the trials that come in as lines, for `run`
     #[command(hide = true)]
     Worker,
+    /// Run the trials that come in as lines, for `shrink`
+    #[command(hide = true)]
+    Attempt,
     /// Write one trial's log, for `determinism`
     #[command(hide = true)]
     Log(Log),
@@ -142,9 +147,10 @@ impl Run {
 Examples:
   cargo trial replay --seed 17
   cargo trial replay --seed 17 --log 17.log
-  cargo trial replay target/trials/17.json")]
+  cargo trial replay target/trials/17.json
+  cargo trial replay target/trials/17.toml   what `shrink` left of it")]
 pub struct Replay {
-    /// A record that `run` wrote; it must come from the same sources
+    /// A record that `run` wrote, which must come from the same sources, or a `.toml` file that `shrink` did
     #[arg(value_name = "RECORD", required_unless_present = "seed", conflicts_with_all = ["seed", "scenario", "rate"])]
     pub record: Option<PathBuf>,
     /// The seed, if there is no record
@@ -155,6 +161,35 @@ pub struct Replay {
     /// Where the whole log goes [default: target/trials/SEED.log]
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo trial shrink target/trials/17.json
+  cargo trial shrink target/trials/17.json --guarantee C20 --tries 300
+  cargo trial shrink target/trials/17.toml   go on where it was left
+
+The best so far is in the output file at any time: stop it whenever you like.")]
+pub struct Shrink {
+    /// The failing trial: a record that `run` wrote, or a `.toml` file of an earlier `shrink`
+    #[arg(value_name = "RECORD")]
+    pub record: PathBuf,
+    /// What is to go on failing: a guarantee, or `crash` [default: what failed first and gravest]
+    #[arg(long, value_name = "C", ignore_case = true)]
+    pub guarantee: Option<String>,
+    /// Smaller trials to try at most
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub tries: u32,
+    /// Orders of ready tasks in which a smaller trial is tried before it counts as one that holds
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub orders: u64,
+    /// Worker processes [default: one per core]
+    #[arg(long, value_name = "J", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Where the result goes [default: RECORD with .toml in the end]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

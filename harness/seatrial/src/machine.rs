@@ -1,10 +1,12 @@
 //! What the testbed asks of the machine it runs on: CPU time, memory, and that its children do not outlive it.
 
+use anyhow::Context;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::time::{ClockId, clock_gettime};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// CPU time that this process has used, all threads together, in nanoseconds.
@@ -37,6 +39,21 @@ pub fn keep_freed_memory() {
 
 /// mimalloc's: milliseconds until freed memory goes back to the system; never, if negative.
 const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
+
+/// Where this program is.
+///
+/// # Errors
+/// The system does not say.
+pub fn this_program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("this program cannot find itself")
+}
+
+/// A program with one word to it.
+pub fn command(program: &Path, word: &str) -> Command {
+    let mut command = Command::new(program);
+    command.arg(word);
+    command
+}
 
 /// From now on this process is killed when the thread that started it ends.
 ///

@@ -1,7 +1,7 @@
 //! The testbed's command line: `cargo trial`.
 //!
 //! ```text
-//! run -> pool of workers -> sim, checkers -> reports        replay, determinism, bench: one trial at a time
+//! run, shrink -> pool of workers -> sim, checkers -> reports        replay, determinism, bench: one trial at a time
 //! mutants -> mirror, patch, cargo -> `run` of the planted build        real -> processes -> checkers -> reports
 //! ```
 
@@ -28,6 +28,7 @@ mod replay;
 mod run;
 #[cfg(test)]
 mod scan;
+mod shrink;
 mod sources;
 mod trial;
 
@@ -58,6 +59,7 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
+        Command::Shrink(arguments) => shrink::shrink(&arguments),
         Command::Determinism(arguments) => determinism::determinism(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Mutants(arguments) => mutants::mutants(&arguments),
@@ -71,6 +73,7 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
             Ok(Exit::HELD)
         }
         Command::Worker => run::worker().map(|()| Exit::HELD),
+        Command::Attempt => shrink::worker().map(|()| Exit::HELD),
         Command::Log(arguments) => replay::log(&arguments),
         Command::Tether { command } => Err(machine::tether(&command).into()),
     }

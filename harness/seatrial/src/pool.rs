@@ -9,6 +9,8 @@
 //!
 //! **Invariant:** every seed handed out gets exactly one result (`a_worker_that_dies_costs_its_seed_and_no_other`).
 
+use crate::machine;
+use anyhow::Context;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -37,6 +39,23 @@ pub struct Answer<T> {
     pub rss_bytes: u64,
     /// What came of the job.
     pub result: T,
+}
+
+/// What a worker does: takes the jobs that come in as lines until there are no more, and answers each.
+///
+/// # Errors
+/// Lines that are no jobs, and what keeps `attempt` from doing one: the worker ends then.
+pub fn work<J: DeserializeOwned, T: Serialize>(mut attempt: impl FnMut(&J) -> anyhow::Result<T>) -> anyhow::Result<()> {
+    machine::end_with_parent().context("this worker cannot be tied to its parent")?;
+    let (input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    for line in input.lines() {
+        let job: J = serde_json::from_str(&line?).context("not a job")?;
+        let answer = Answer { rss_bytes: machine::rss_bytes(), result: attempt(&job)? };
+        serde_json::to_writer(&mut output, &answer)?;
+        writeln!(output)?;
+        output.flush()?;
+    }
+    Ok(())
 }
 
 /// Who works.

@@ -4,7 +4,7 @@ use crate::cli::{Log, Replay};
 use crate::exit::Exit;
 use crate::trial::{self, BUILD, Judged};
 use anyhow::Context;
-use record::Record;
+use record::{Case, Record};
 use reports::Summary;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,11 @@ pub fn replay(arguments: &Replay) -> anyhow::Result<Exit> {
     let Judged { record, log, .. } = trial::judged(sim::Trial { keep_log: true, ..trial });
     let path = arguments.log.clone().unwrap_or_else(|| PathBuf::from(format!("target/trials/{seed}.log")));
     write_log(&path, &log.unwrap_or_default())?;
-    if let Some(line) = reports::failure_line(&record, &trial::repeat(&config, seed)) {
+    let repeat = match &arguments.record {
+        Some(path) => format!("cargo trial replay {}", path.display()),
+        None => trial::repeat(&config, seed),
+    };
+    if let Some(line) = reports::failure_line(&record, &repeat) {
         println!("{line}");
     }
     verdicts(&record).iter().for_each(|line| println!("{line}"));
@@ -57,11 +61,19 @@ fn asked(arguments: &Replay) -> Result<(sim::Trial, Option<Record>), String> {
         let seed = arguments.seed.ok_or("give a record or a seed")?;
         return Ok((sim::trial(trial::config(&arguments.setting)?, seed), None));
     };
+    if is_case(path) {
+        return Ok((trial::of_case(&Case::read(path).map_err(|error| error.to_string())?), None));
+    }
     let recorded = record::read(path, BUILD).map_err(|error| error.to_string())?;
     let mut trial = sim::trial(recorded.config.clone(), recorded.seed);
     trial.executor_seed = recorded.executor_seed;
     trial.schedule = recorded.schedule.clone();
     Ok((trial, Some(recorded)))
+}
+
+/// Whether the file is one of a given trial rather than a record: by its name.
+pub fn is_case(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml")
 }
 
 fn write_log(path: &Path, log: &str) -> anyhow::Result<()> {

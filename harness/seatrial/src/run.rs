@@ -9,7 +9,7 @@
 
 use crate::cli::{self, Run};
 use crate::exit::Exit;
-use crate::pool::{self, Answer, Crew, Done};
+use crate::pool::{self, Crew, Done};
 use crate::trial::{self, BUILD, CRASH};
 use crate::{MARKS, machine};
 use anyhow::Context;
@@ -18,10 +18,9 @@ use record::Config;
 use reports::Summary;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 /// Where the marks are that a trial of a store alone can reach.
@@ -71,12 +70,8 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
     };
     let seeds = arguments.seeds();
     let jobs = seeds.clone().map(|seed| (seed, Job { seed, config: config.clone(), out: arguments.out.clone() }));
-    let program = std::env::current_exe().context("this program cannot find itself")?;
-    let worker = || {
-        let mut command = Command::new(&program);
-        command.arg("worker");
-        command
-    };
+    let program = machine::this_program()?;
+    let worker = || machine::command(&program, "worker");
     let bar = progress(seeds.end - seeds.start);
     let mut results = BTreeMap::new();
     let crew = Crew { slots: cli::jobs(arguments.jobs), hung_after: hung_after(&config) };
@@ -101,7 +96,7 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
 
 /// Wall time after which a trial counts as hung. One of a store takes a second at most and the standard one of an orchestrator
 /// half a minute, with its twin twice as long; this leaves room for a loaded machine.
-fn hung_after(config: &Config) -> Duration {
+pub fn hung_after(config: &Config) -> Duration {
     let pods = config.cluster.as_ref().map_or(0, |cluster| cluster.pods);
     Duration::from_secs(300) + Duration::from_secs(10) * pods
 }
@@ -158,16 +153,7 @@ fn crashed(config: &Config, seed: u64, why: &str) -> Told {
 /// # Errors
 /// Lines that are no jobs.
 pub fn worker() -> anyhow::Result<()> {
-    machine::end_with_parent().context("this worker cannot be tied to its parent")?;
-    let (input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
-    for line in input.lines() {
-        let job: Job = serde_json::from_str(&line?).context("not a job")?;
-        let answer = Answer { rss_bytes: machine::rss_bytes(), result: attempt(&job)? };
-        serde_json::to_writer(&mut output, &answer)?;
-        writeln!(output)?;
-        output.flush()?;
-    }
-    Ok(())
+    pool::work(attempt)
 }
 
 fn attempt(job: &Job) -> anyhow::Result<Told> {

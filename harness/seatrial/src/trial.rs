@@ -3,7 +3,7 @@
 use crate::cli::Setting;
 use crate::machine;
 use faults::Ns;
-use record::{Config, Record};
+use record::{Case, Config, Record};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -67,6 +67,12 @@ pub fn judged(trial: sim::Trial) -> Judged {
     record.verdicts = checkers::judge(&record);
     let checkers_ns = machine::cpu_ns() - begun_ns;
     Judged { record, log, cost, checkers_ns }
+}
+
+/// The trial that a case describes.
+pub fn of_case(case: &Case) -> sim::Trial {
+    let trial = sim::trial(case.config.clone(), case.seed);
+    sim::Trial { executor_seed: case.executor_seed, schedule: case.schedule(), twin: case.twin, ..trial }
 }
 
 /// Beside the guarantees, what can fail: product code panicked, or a worker died.
