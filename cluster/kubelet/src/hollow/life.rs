@@ -143,10 +143,13 @@ impl Shared {
                     started_at,
                     finished_at: wall().max(started_at),
                 };
-                shared.ended(&id, exit).await;
-                control.is_over();
-                // Last, for it drops this task's own handle.
+                let pod_uid = shared.ended(&id, exit).await;
                 let live = shared.lock().live.remove(&id);
+                control.is_over();
+                if let Some(pod_uid) = pod_uid {
+                    shared.tell(&pod_uid);
+                }
+                // Last, for it drops this task's own handle.
                 drop(live);
             })
         };

@@ -45,6 +45,8 @@
 //! `ready` succeeds while the program is ready; all else succeeds. In a program that hangs, nothing ever returns.
 //!
 //! **Invariant:** a start that is not durable did not happen (`an_intent_is_durable_before_a_container_starts`).
+//!
+//! **Invariant:** an end that is not durable is not told (`an_end_is_told_when_it_is_on_disk`).
 
 mod faults;
 mod life;
@@ -163,7 +165,7 @@ impl Hollow {
 
     /// What there is, for a view.
     pub fn listing(&self) -> Listing {
-        self.0.lock().state.listing(None)
+        self.0.listing(None)
     }
 
     /// Lets what ran before this process run on.
@@ -360,17 +362,27 @@ impl Shared {
             let Target { pod_uid, container } = &face.target;
             mark::container_signalled(&self.config.node, pod_uid, container, id, signal);
         };
-        if control.terminate() {
+        if !self.has_ended(id) && control.terminate() {
             signalled("SIGTERM");
         }
         if grace.is_zero() || rt::time::timeout(grace, control.ended()).await.is_err() {
-            if control.kill() {
+            if !self.has_ended(id) && control.kill() {
                 sometimes!("container killed that did not end in its grace");
                 signalled("SIGKILL");
             }
             control.ended().await;
         }
         Ok(())
+    }
+
+    fn listing(&self, pod_uid: Option<&str>) -> Listing {
+        let inner = self.lock();
+        inner.state.listing(pod_uid, |id| inner.live.contains_key(id))
+    }
+
+    /// Whether a container's program has ended, though that may not be on disk yet: there is nobody to signal.
+    fn has_ended(&self, id: &str) -> bool {
+        self.lock().state.containers.get(id).is_none_or(|container| matches!(container.phase, Phase::Exited(_)))
     }
 
     async fn remove_container(&self, id: &str) -> Result<(), RuntimeError> {
@@ -390,17 +402,16 @@ impl Shared {
         })
     }
 
-    /// How a container ended: durable before anybody is told, so that what was told stays true.
-    async fn ended(&self, id: &str, exit: Exit) {
+    /// How a container ended: on disk when this returns, so that what is told of it from then on stays true. The pod that
+    /// it was of, if it is still known.
+    async fn ended(&self, id: &str, exit: Exit) -> Option<String> {
         let pod_uid = self.change(|inner| {
             let container = inner.state.containers.get_mut(id)?;
             container.phase = Phase::Exited(exit);
             Some(container.config.pod_uid.clone())
         });
         drop(self.durable().await);
-        if let Some(pod_uid) = pod_uid {
-            self.tell(&pod_uid);
-        }
+        pod_uid
     }
 
     async fn exec(&self, id: &str, command: &[String]) -> Result<ExecOutput, RuntimeError> {
@@ -473,7 +484,7 @@ impl ContainerRuntime for Hollow {
         Box::pin(self.0.remove_container(id))
     }
     fn list<'a>(&'a self, pod_uid: Option<&'a str>) -> BoxFuture<'a, Result<Listing, RuntimeError>> {
-        Box::pin(async move { Ok(self.0.lock().state.listing(pod_uid)) })
+        Box::pin(async move { Ok(self.0.listing(pod_uid)) })
     }
     fn exec<'a>(&'a self, id: &'a str, command: &'a [String]) -> BoxFuture<'a, Result<ExecOutput, RuntimeError>> {
         Box::pin(self.0.exec(id, command))

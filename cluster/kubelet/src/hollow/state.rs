@@ -73,8 +73,8 @@ impl State {
         self
     }
 
-    /// What there is of a pod, or of all.
-    pub(super) fn listing(&self, pod_uid: Option<&str>) -> Listing {
+    /// What there is of a pod, or of all. What has ended is shown as running while it is `live`: until that is on disk.
+    pub(super) fn listing(&self, pod_uid: Option<&str>, live: impl Fn(&str) -> bool) -> Listing {
         let wanted = |uid: &str| pod_uid.is_none_or(|wanted| wanted == uid);
         let sandboxes = self.sandboxes.iter().filter(|(_, sandbox)| wanted(&sandbox.config.pod_uid));
         let containers = self.containers.iter().filter(|(_, container)| wanted(&container.config.pod_uid));
@@ -82,12 +82,12 @@ impl State {
             sandboxes: sandboxes
                 .map(|(id, it)| Sandbox { id: id.clone(), config: it.config.clone(), ready: it.ready })
                 .collect(),
-            containers: containers.map(|(id, container)| shown(id, container)).collect(),
+            containers: containers.map(|(id, container)| shown(id, container, live(id))).collect(),
         }
     }
 }
 
-fn shown(id: &str, container: &ContainerRecord) -> Container {
+fn shown(id: &str, container: &ContainerRecord, live: bool) -> Container {
     Container {
         id: id.to_owned(),
         sandbox_id: container.config.sandbox_id.clone(),
@@ -98,6 +98,7 @@ fn shown(id: &str, container: &ContainerRecord) -> Container {
         state: match &container.phase {
             Phase::Created | Phase::Starting { .. } => ContainerState::Created,
             Phase::Running { started_at } => ContainerState::Running { started_at: *started_at },
+            Phase::Exited(exit) if live => ContainerState::Running { started_at: exit.started_at },
             Phase::Exited(exit) => ContainerState::Exited(exit.clone()),
         },
     }
