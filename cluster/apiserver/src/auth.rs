@@ -2,8 +2,10 @@
 
 use api::Status;
 use http::HeaderMap;
+use rt::tls::Subject;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// Who asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +40,25 @@ pub struct ConnectionInfo<'a> {
     pub peer: SocketAddr,
     /// The request's headers.
     pub headers: &'a HeaderMap,
+    /// The request's path.
+    pub path: &'a str,
+    /// Of the certificate that the other end has shown and the connection has verified.
+    pub subject: Option<&'a Subject>,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Of the certificate that it has shown and the connection has verified.
+    pub subject: Option<Arc<Subject>>,
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, subject: None }
+    }
 }
 
 /// What a request wants.
@@ -153,7 +174,7 @@ mod tests {
         let headers = HeaderMap::new();
         let ask = |authenticator: &PeerAuthenticator, last| {
             let peer = SocketAddr::from(([10, 0, 0, last], 1_234));
-            authenticator.authenticate(&ConnectionInfo { peer, headers: &headers })
+            authenticator.authenticate(&ConnectionInfo { peer, headers: &headers, path: "/api", subject: None })
         };
         let closed = PeerAuthenticator::new(users.clone(), None);
         assert_eq!(ask(&closed, 1), Ok(node));

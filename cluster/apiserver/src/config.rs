@@ -1,5 +1,6 @@
 //! How an API server is set up.
 
+use rt::tls::ServerTls;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use std::time::Duration;
 pub struct Config {
     /// Where it listens: `ip:port`; port 0 takes any that is free.
     pub listen: String,
+    /// How it secures connections: not at all by default.
+    pub tls: ServerTls,
     /// Cluster IPs of Services are taken from here.
     pub service_cidr: ServiceCidr,
     /// First and last node port of Services: upstream's default.
@@ -28,6 +31,7 @@ impl Config {
     pub fn new(listen: &str) -> Self {
         Self {
             listen: listen.to_owned(),
+            tls: ServerTls::default(),
             service_cidr: ServiceCidr { base: Ipv4Addr::new(10, 96, 0, 0), bits: 16 },
             node_ports: (30_000, 32_767),
             bookmark_interval: Duration::from_secs(10),

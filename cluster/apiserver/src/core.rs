@@ -14,15 +14,16 @@ use crate::auth::{Authenticator, Authorizer};
 use crate::change::Change;
 use crate::config::Config;
 use crate::expiry::EventLease;
+use crate::extension::Extension;
 use crate::facts::FactsCache;
 use crate::fence::Fence;
 use crate::hub::Hub;
 use crate::store::{Store, status};
-use crate::view::Counters;
+use crate::view::{Counters, View};
 use api::{Resource, Status, Timestamp};
 use rt::random::Random;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use store::mvcc::Tree;
 use store::{ClientError, RefusedKind};
 
@@ -51,6 +52,8 @@ pub struct Core {
     pub authenticator: Arc<dyn Authenticator>,
     /// Whether they may.
     pub authorizer: Arc<dyn Authorizer>,
+    /// Serves paths that the API does not know, once it is there.
+    pub extension: OnceLock<Arc<dyn Extension>>,
     /// What was asked and answered.
     pub counters: Counters,
     /// What Events are bound to.
@@ -74,6 +77,11 @@ impl fmt::Debug for Core {
 }
 
 impl Core {
+    /// What it has done.
+    pub fn view(&self) -> View {
+        self.counters.view(self.store.latest().revision())
+    }
+
     /// Over a store, whose state it looks at at once.
     pub fn new(
         config: Config,
@@ -89,6 +97,7 @@ impl Core {
             facts: FactsCache::default(),
             authenticator,
             authorizer,
+            extension: OnceLock::new(),
             counters: Counters::default(),
             event_lease: EventLease::default(),
             random: Mutex::new(rt::random::stream("apiserver")),

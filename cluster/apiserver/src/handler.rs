@@ -6,9 +6,10 @@
 //! ```
 
 use crate::accept::{self, Form};
-use crate::auth::{Attributes, ConnectionInfo, forbidden};
+use crate::auth::{Attributes, ConnectionInfo, Peer, forbidden};
 use crate::core::Core;
 use crate::delete::{self, DeleteOptions, Deleted, Propagation};
+use crate::extension::{Asked, Told};
 use crate::fence::Fence;
 use crate::list::{Page, find};
 use crate::query::{ListOptions, Query};
@@ -22,7 +23,6 @@ use api::resource::Subresource;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, header};
 use serde_json::{Value, json};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// A request, read.
@@ -35,7 +35,7 @@ struct Call<'a> {
 }
 
 /// Answers a request whose body has been read.
-pub async fn handle(core: &Arc<Core>, peer: SocketAddr, request: Request<Bytes>) -> Response<Body> {
+pub async fn handle(core: &Arc<Core>, peer: &Peer, request: Request<Bytes>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
@@ -99,12 +99,15 @@ fn verb(call: &Call<'_>, route: &Route) -> &'static str {
 
 async fn answer(
     core: &Arc<Core>,
-    peer: SocketAddr,
+    peer: &Peer,
     call: &Call<'_>,
     route: &Route,
     verb: &'static str,
 ) -> Result<Reply, Status> {
-    let user = core.authenticator.authenticate(&ConnectionInfo { peer, headers: call.headers })?;
+    let Peer { address, subject } = peer;
+    let connection =
+        ConnectionInfo { peer: *address, headers: call.headers, path: call.path, subject: subject.as_deref() };
+    let user = core.authenticator.authenticate(&connection)?;
     let mut attributes = Attributes { verb, path: call.path, ..Attributes::default() };
     if let Route::Target(target) = route {
         attributes.group = target.resource.group;
@@ -118,6 +121,11 @@ async fn answer(
         return Err(forbidden(&user, &attributes, &why));
     }
     if matches!(route, Route::Nowhere) {
+        let asked = Asked { method: call.method.as_str(), path: call.path, user: &user, body: call.body };
+        if let Some(answer) = core.extension.get().and_then(|extension| extension.answer(asked)) {
+            let Told { content_type, body } = answer.await?;
+            return Ok(Reply::document(200, content_type, body));
+        }
         return Err(Status::new(404, "NotFound", "the server could not find the requested resource"));
     }
     if verb.is_empty() || (!matches!(route, Route::Target(_)) && *call.method != Method::GET) {

@@ -14,6 +14,12 @@ use std::collections::BTreeMap;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
+/// Types that are no objects but have names, by which `kubectl explain` calls them.
+const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
+const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
+const MICRO_TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime";
+const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+
 /// Parameters that are queries: a name and its type.
 type Parameters = &'static [(&'static str, &'static str)];
 
@@ -72,14 +78,26 @@ fn document(group: &str, version: &str) -> Value {
             collect(&name, &mut types);
         }
     }
-    let schemas: Map<String, Value> =
-        types.into_iter().map(|(name, ty)| (name.to_owned(), object_schema(ty))).collect();
+    let mut schemas = scalars();
+    schemas.extend(types.into_iter().map(|(name, ty)| (name.to_owned(), object_schema(ty))));
     json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": VERSION.2},
         "paths": paths,
         "components": {"schemas": schemas},
     })
+}
+
+fn scalars() -> Map<String, Value> {
+    let time = || json!({"type": "string", "format": "date-time"});
+    let int_or_string = json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]});
+    let all = [
+        (QUANTITY, json!({"oneOf": [{"type": "string"}, {"type": "number"}]})),
+        (TIME, time()),
+        (MICRO_TIME, time()),
+        (INT_OR_STRING, int_or_string),
+    ];
+    all.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect()
 }
 
 /// The types that the paths of a resource speak of.
@@ -231,16 +249,15 @@ fn field_schema(field: &Field) -> Value {
 fn kind_schema(kind: &Kind) -> Value {
     match kind {
         Kind::String | Kind::Duration => json!({"type": "string"}),
-        Kind::Quantity => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
+        Kind::Quantity => json!({"$ref": reference(QUANTITY)}),
         Kind::Bytes => json!({"type": "string", "format": "byte"}),
         Kind::Int32 => json!({"type": "integer", "format": "int32"}),
         Kind::Int64 => json!({"type": "integer", "format": "int64"}),
         Kind::Bool => json!({"type": "boolean"}),
         Kind::Double => json!({"type": "number", "format": "double"}),
-        Kind::Time | Kind::MicroTime => json!({"type": "string", "format": "date-time"}),
-        Kind::IntOrString => {
-            json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]})
-        }
+        Kind::Time => json!({"$ref": reference(TIME)}),
+        Kind::MicroTime => json!({"$ref": reference(MICRO_TIME)}),
+        Kind::IntOrString => json!({"$ref": reference(INT_OR_STRING)}),
         Kind::Raw | Kind::FieldsV1 => json!({"type": "object"}),
         Kind::Object(id) => json!({"$ref": reference(id.get().name)}),
         Kind::List(element) => json!({"type": "array", "items": kind_schema(element)}),
@@ -395,6 +412,8 @@ mod tests {
         let schemas = &document["components"]["schemas"];
         let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
         assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
+        let surge = &schemas["io.k8s.api.apps.v1.RollingUpdateDeployment"]["properties"]["maxSurge"];
+        assert_eq!(surge["$ref"], reference(INT_OR_STRING));
         let deployment = &schemas["io.k8s.api.apps.v1.Deployment"]["x-kubernetes-group-version-kind"][0];
         assert_eq!((&deployment["group"], &deployment["kind"]), (&json!("apps"), &json!("Deployment")));
     }

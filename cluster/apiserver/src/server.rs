@@ -1,9 +1,10 @@
 //! The server: connections, each a task, over which hyper speaks HTTP/1.1.
 
-use crate::auth::{Authenticator, Authorizer};
+use crate::auth::{Authenticator, Authorizer, Peer};
 use crate::bootstrap;
 use crate::config::Config;
 use crate::core::Core;
+use crate::extension::Extension;
 use crate::handler::handle;
 use crate::model::{MAX_BODY_BYTES, too_large};
 use crate::reply::{Body, Reply};
@@ -27,7 +28,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Connections open at once. Each watch takes one; a thousand nodes with eight watches each fit on one server, should all
 /// others fail.
@@ -51,6 +52,7 @@ pub struct ApiServer {
     address: SocketAddr,
     closing: Arc<Closing>,
     accept: Mutex<Option<AbortOnDrop<()>>>,
+    bootstrapped: watch::Receiver<bool>,
     _tasks: Vec<AbortOnDrop<()>>,
 }
 
@@ -94,14 +96,18 @@ impl ApiServer {
         let mut tasks = background(&core);
         let front = Front { core: Arc::clone(&core), closing: Arc::clone(&closing) };
         let accept = rt::task::spawn("api-accept", front.run(listener)).abort_on_drop();
+        let (made, bootstrapped) = watch::channel(!core.config.bootstrap);
         if core.config.bootstrap {
             let core = Arc::clone(&core);
             let port = address.port();
-            let make = async move { bootstrap::run(&core, port).await };
+            let make = async move {
+                bootstrap::run(&core, port).await;
+                made.send_replace(true);
+            };
             tasks.push(rt::task::spawn("api-bootstrap", make).abort_on_drop());
         }
         tracing::info!(%address, "API server started");
-        Ok(Self { core, address, closing, accept: Mutex::new(Some(accept)), _tasks: tasks })
+        Ok(Self { core, address, closing, accept: Mutex::new(Some(accept)), bootstrapped, _tasks: tasks })
     }
 
     /// Where it listens.
@@ -109,9 +115,20 @@ impl ApiServer {
         self.address
     }
 
+    /// Completes when every object is there that every cluster has, if this server is to make them.
+    pub async fn bootstrapped(&self) {
+        // The sender is dropped only when all is made, or with the server.
+        let _ = self.bootstrapped.clone().wait_for(|made| *made).await;
+    }
+
     /// What it has done.
     pub fn view(&self) -> View {
-        self.core.counters.view(self.core.store.latest().revision())
+        self.core.view()
+    }
+
+    /// Lets `extension` serve the paths that the API does not know, from now on. The first one stays.
+    pub fn extend(&self, extension: Arc<dyn Extension>) {
+        let _ = self.core.extension.set(extension);
     }
 
     /// What answers requests, without sockets.
@@ -212,18 +229,26 @@ impl Front {
     }
 
     /// Serves one connection to its end. How it ends is the client's business.
-    async fn serve(self, stream: TcpStream, peer: SocketAddr) {
+    async fn serve(self, stream: TcpStream, address: SocketAddr) {
         if stream.set_nodelay(true).is_err() {
             return;
         }
+        let stream = match stream.secure(&self.core.config.tls).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%address, %error, "a client's connection cannot be secured");
+                return;
+            }
+        };
+        let peer = Peer { address, subject: stream.peer_subject().cloned().map(Arc::new) };
         let _held = Held::new(Arc::clone(&self.core), |counters| &counters.connections);
         let activity = Arc::new(Activity::new());
         let (core, watched) = (Arc::clone(&self.core), Arc::clone(&activity));
         let service = service_fn(move |request: Request<Incoming>| {
-            let (core, activity) = (Arc::clone(&core), Arc::clone(&watched));
+            let (core, activity, peer) = (Arc::clone(&core), Arc::clone(&watched), peer.clone());
             async move {
                 let busy = activity.begin();
-                let response = respond(&core, peer, request).await;
+                let response = respond(&core, &peer, request).await;
                 Ok::<_, Infallible>(response.map(|body| Tracked { body, _busy: busy }))
             }
         });
@@ -247,7 +272,7 @@ impl Front {
 }
 
 /// Reads the body, and answers.
-async fn respond(core: &Arc<Core>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+async fn respond(core: &Arc<Core>, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let read = timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await;
     let body: Bytes = match read {

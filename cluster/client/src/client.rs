@@ -20,14 +20,16 @@ use crate::write::Write;
 use api::resource::Subresource;
 use api::{Object, ObjectExt, Resource};
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use mark::sometimes;
 use rt::random::Random;
 use rt::time::timeout;
+use rt::tls::ClientTls;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -53,17 +55,32 @@ pub struct ClientConfig {
     pub endpoints: Vec<String>,
     /// Who asks, for the API server's logs.
     pub user_agent: String,
+    /// How connections are secured: not at all by default.
+    pub tls: ClientTls,
+    /// Sent with each request, if there is one: a bearer token. A secret.
+    pub token: Option<Token>,
     /// How long one attempt may take.
     pub request_timeout: Duration,
     /// How often a request is attempted at most.
     pub max_attempts: u32,
 }
 
+/// A bearer token, which stays out of logs.
+#[derive(Clone)]
+pub struct Token(pub String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
+
 impl ClientConfig {
     /// With the usual limits.
     pub fn new(endpoints: Vec<String>, user_agent: &str) -> Self {
         let user_agent = user_agent.to_owned();
-        Self { endpoints, user_agent, request_timeout: REQUEST_TIMEOUT, max_attempts: MAX_ATTEMPTS }
+        let (request_timeout, max_attempts) = (REQUEST_TIMEOUT, MAX_ATTEMPTS);
+        Self { endpoints, user_agent, tls: ClientTls::default(), token: None, request_timeout, max_attempts }
     }
 }
 
@@ -77,6 +94,7 @@ pub struct Client {
 }
 
 struct Shared {
+    authorization: Option<HeaderValue>,
     user_agent: HeaderValue,
     pools: Vec<Pool>,
     endpoints: Mutex<Endpoints>,
@@ -124,11 +142,14 @@ pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 impl Client {
     /// A client that is not connected yet.
     pub fn new(config: ClientConfig) -> Self {
-        let ClientConfig { endpoints, user_agent, request_timeout, max_attempts } = config;
+        let ClientConfig { endpoints, user_agent, tls, token, request_timeout, max_attempts } = config;
+        // What cannot be a header's is no token, and the server says so.
+        let authorization = token.and_then(|Token(token)| HeaderValue::from_str(&format!("Bearer {token}")).ok());
         let shared = Shared {
+            authorization,
             user_agent: HeaderValue::from_str(&user_agent).unwrap_or(HeaderValue::from_static("seaworthy")),
             endpoints: Mutex::new(Endpoints::new(endpoints.len())),
-            pools: endpoints.into_iter().map(Pool::new).collect(),
+            pools: endpoints.into_iter().map(|address| Pool::new(address, tls.clone())).collect(),
             random: Mutex::new(rt::random::stream("client")),
         };
         Self { shared: Arc::new(shared), request_timeout, max_attempts: max_attempts.max(1), fence: None }
@@ -387,7 +408,7 @@ impl Client {
             let Some((endpoint, pool)) = self.pool() else { return Err(no_endpoint()) };
             let request = self.http(&call, pool.address())?;
             let attempt = async {
-                let mut connection = Connection::open(pool.address()).await.map_err(Failed::Clean)?;
+                let mut connection = pool.open().await.map_err(Failed::Clean)?;
                 let response = connection.send(request, &mut false).await?;
                 if response.status().is_success() {
                     return Ok(Ok((connection, response)));
@@ -440,6 +461,9 @@ impl Client {
             .header(HOST, address)
             .header(USER_AGENT, &self.shared.user_agent)
             .header(ACCEPT, JSON);
+        if let Some(authorization) = &self.shared.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
         if call.method != Method::GET {
             request = request.header(CONTENT_TYPE, call.content_type);
             if let Some(fence) = &self.fence {

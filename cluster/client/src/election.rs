@@ -59,7 +59,7 @@ pub(crate) fn decide(observed: &Observed, now: Duration, wall: Timestamp, config
     let duration = seconds.map_or(config.duration, Duration::from_secs);
     let until = observed.since + duration;
     // What this process itself held before is no longer believed in, and nobody else can hold it.
-    if !holder.is_empty() && holder != config.identity && until > now {
+    if !config.sole && !holder.is_empty() && holder != config.identity && until > now {
         return Action::Wait(until - now);
     }
     // Each belief has an epoch of its own, also a second one of the same process: its earlier writes may be under way.
@@ -168,6 +168,16 @@ mod tests {
     fn takes_at_once_what_was_released_or_its_own() {
         check(&[(100, Some(("", "7")))], 100, expect!["take 5 from 7"]);
         check(&[(100, Some(("me", "7")))], 100, expect!["take 5 from 7"]);
+    }
+
+    #[test]
+    fn the_only_candidate_there_can_be_waits_for_nobody() {
+        let observed = Observed { lease: Some(lease("you", "7", 4)), since: s(0) };
+        let config = LeaseConfig { sole: true, ..config("me") };
+        match decide(&observed, s(0), Timestamp::UNIX_EPOCH, &config, 0) {
+            Action::Take(lease) => assert_eq!(transitions(&lease), 5),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -92,6 +92,9 @@ pub struct LeaseConfig {
     pub renew_deadline: Duration,
     /// How often a leader renews, and a candidate tries at most.
     pub retry_period: Duration,
+    /// Whoever held the lease before this process is gone, and there is no other candidate: whoever says so knows it for
+    /// certain, as by a lock. Then nothing is waited for.
+    pub sole: bool,
 }
 
 impl LeaseConfig {
@@ -104,6 +107,7 @@ impl LeaseConfig {
             duration: Duration::from_secs(15),
             renew_deadline: Duration::from_secs(10),
             retry_period: Duration::from_secs(2),
+            sole: false,
         }
     }
 }

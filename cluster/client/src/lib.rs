@@ -35,7 +35,7 @@ pub mod write;
 pub use backoff::Backoff;
 pub use cache::Caches;
 pub use changes::Change;
-pub use client::{Client, ClientConfig, FENCE_HEADER, List, Written};
+pub use client::{Client, ClientConfig, FENCE_HEADER, List, Token, Written};
 pub use clock::Clock;
 pub use controller::{Controller, Key, Now, Row, Watch};
 pub use driver::{DriverConfig, DriverHandle, DriverView, QueueView, run_controllers};

@@ -12,6 +12,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use rt::net::TcpStream;
 use rt::task::AbortOnDrop;
 use rt::time::{Instant, timeout};
+use rt::tls::ClientTls;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -60,9 +61,9 @@ impl Connection {
         self.sender.is_closed()
     }
 
-    /// Connects to `address`.
-    pub(crate) async fn open(address: &str) -> Result<Self, String> {
-        let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+    /// Connects to `address`, secured as `tls` says.
+    async fn open(address: &str, tls: &ClientTls) -> Result<Self, String> {
+        let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect_secured(address, tls)).await;
         let stream = match connecting {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(format!("{address}: {error}")),
@@ -105,17 +106,23 @@ impl Connection {
 /// The connections to one endpoint.
 pub(crate) struct Pool {
     address: String,
+    tls: ClientTls,
     idle: Mutex<Vec<Connection>>,
     permits: Semaphore,
 }
 
 impl Pool {
-    pub(crate) fn new(address: String) -> Self {
-        Self { address, idle: Mutex::default(), permits: Semaphore::new(CONNECTIONS) }
+    pub(crate) fn new(address: String, tls: ClientTls) -> Self {
+        Self { address, tls, idle: Mutex::default(), permits: Semaphore::new(CONNECTIONS) }
     }
 
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// A connection of its own.
+    pub(crate) async fn open(&self) -> Result<Connection, String> {
+        Connection::open(&self.address, &self.tls).await
     }
 
     /// One request and its whole answer, within `limit`.
@@ -142,7 +149,7 @@ impl Pool {
                 Err(Failed::Dirty(why)) => return Err(Failed::Dirty(format!("{}: {why}", self.address))),
             }
         }
-        let mut connection = Connection::open(&self.address).await.map_err(Failed::Clean)?;
+        let mut connection = self.open().await.map_err(Failed::Clean)?;
         let response = connection.send(request, sent).await?;
         self.finish(connection, response).await
     }

@@ -32,36 +32,36 @@ const MAX_MESSAGE_BYTES: usize = 4096;
 
 /// `HealthCheckResponse.ServingStatus`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Serving {
+pub(crate) enum Health {
     Unknown,
     Serving,
     NotServing,
     ServiceUnknown,
 }
 
-impl Serving {
+impl Health {
     /// As the protocol names it.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Serving::Unknown => "UNKNOWN",
-            Serving::Serving => "SERVING",
-            Serving::NotServing => "NOT_SERVING",
-            Serving::ServiceUnknown => "SERVICE_UNKNOWN",
+            Health::Unknown => "UNKNOWN",
+            Health::Serving => "SERVING",
+            Health::NotServing => "NOT_SERVING",
+            Health::ServiceUnknown => "SERVICE_UNKNOWN",
         }
     }
 
     fn number(self) -> u8 {
         match self {
-            Serving::Unknown => 0,
-            Serving::Serving => 1,
-            Serving::NotServing => 2,
-            Serving::ServiceUnknown => 3,
+            Health::Unknown => 0,
+            Health::Serving => 1,
+            Health::NotServing => 2,
+            Health::ServiceUnknown => 3,
         }
     }
 
     fn of(number: u64) -> Self {
-        let known = [Serving::Unknown, Serving::Serving, Serving::NotServing, Serving::ServiceUnknown];
-        known.into_iter().find(|it| u64::from(it.number()) == number).unwrap_or(Serving::Unknown)
+        let known = [Health::Unknown, Health::Serving, Health::NotServing, Health::ServiceUnknown];
+        known.into_iter().find(|it| u64::from(it.number()) == number).unwrap_or(Health::Unknown)
     }
 }
 
@@ -89,7 +89,7 @@ pub(crate) enum GrpcError {
 ///
 /// # Errors
 /// What kept the server from saying so.
-pub(crate) async fn check<S>(stream: S, authority: &str, service: &str) -> Result<Serving, GrpcError>
+pub(crate) async fn check<S>(stream: S, authority: &str, service: &str) -> Result<Health, GrpcError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -103,7 +103,7 @@ where
     }
 }
 
-async fn call(sender: client::SendRequest<Bytes>, authority: &str, service: &str) -> Result<Serving, GrpcError> {
+async fn call(sender: client::SendRequest<Bytes>, authority: &str, service: &str) -> Result<Health, GrpcError> {
     let request = Request::post(format!("http://{authority}{PATH}"))
         .header(http::header::CONTENT_TYPE, CONTENT_TYPE)
         .header(http::header::USER_AGENT, "kube-probe/1.35")
@@ -124,7 +124,7 @@ async fn call(sender: client::SendRequest<Bytes>, authority: &str, service: &str
     if let Some(trailers) = body.trailers().await? {
         status(&trailers)?;
     }
-    let said = message.as_deref().and_then(number_of).map(Serving::of);
+    let said = message.as_deref().and_then(number_of).map(Health::of);
     said.ok_or_else(|| GrpcError::Status { code: UNKNOWN, message: "the answer holds no status".to_owned() })
 }
 
@@ -144,7 +144,7 @@ fn status(headers: &HeaderMap) -> Result<(), GrpcError> {
 pub(crate) async fn serve<S, F>(stream: S, idle: Duration, health: impl Fn(String) -> F) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    F: Future<Output = Option<Serving>>,
+    F: Future<Output = Option<Health>>,
 {
     let mut connection = server::handshake(stream).await.map_err(io::Error::other)?;
     loop {
@@ -177,7 +177,7 @@ async fn answer<F>(
     health: &impl Fn(String) -> F,
 ) -> Result<(), h2::Error>
 where
-    F: Future<Output = Option<Serving>>,
+    F: Future<Output = Option<Health>>,
 {
     let known = request.uri().path() == PATH;
     let (_, mut body) = request.into_parts();

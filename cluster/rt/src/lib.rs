@@ -26,6 +26,16 @@ pub mod random;
 pub mod sim;
 pub mod task;
 pub mod time;
+pub mod tls;
+
+/// Lets this process have as many files and connections open as the system allows it at all: what a shell gives to its
+/// programs is meant for those that wait for a few of them. For mains.
+pub fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it is refused, fewer connections are served.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
 
 /// Names the time since this host was last started: the same for every process until the host reboots or loses its
 /// power. Where the system cannot tell, each call names another one, as after a reboot.
@@ -37,5 +47,18 @@ pub fn boot_id() -> String {
     match std::fs::read_to_string("/proc/sys/kernel/random/boot_id") {
         Ok(id) => id.trim().to_owned(),
         Err(_) => format!("unknown-{:016x}", random::stream("boot").next_u64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    #[test]
+    fn the_limit_of_open_files_is_raised_to_what_is_allowed() {
+        let limit = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(100), maximum: limit.maximum }).unwrap();
+        super::raise_open_files();
+        assert_eq!(getrlimit(Resource::Nofile).current, limit.maximum);
     }
 }

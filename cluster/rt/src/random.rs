@@ -26,6 +26,19 @@ pub fn stream(name: &str) -> Random {
     Random::from_entropy()
 }
 
+/// Bytes that nobody can guess: for keys and tokens. On a real machine they are the operating system's; in the simulator,
+/// where there is nobody to guess, those of the stream `name`.
+pub fn secret<const N: usize>(name: &str) -> [u8; N] {
+    #[cfg(madsim)]
+    if let Some(mut random) = crate::context::with(|node| node.random(name)) {
+        let mut bytes = [0; N];
+        random.fill(&mut bytes);
+        return bytes;
+    }
+    let _ = name;
+    entropy()
+}
+
 /// A stream of random numbers: xoshiro256++, portable and repeatable, unfit for secrets.
 #[derive(Clone, Debug)]
 pub struct Random(Xoshiro256PlusPlus);
@@ -38,17 +51,7 @@ impl Random {
 
     /// A stream that the operating system seeds.
     fn from_entropy() -> Random {
-        let mut seed = [0; 32];
-        let mut filled = 0;
-        while filled < seed.len() {
-            let flags = rustix::rand::GetRandomFlags::empty();
-            match rustix::rand::getrandom(&mut seed[filled..], flags) {
-                Ok(n) => filled += n,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => panic!("the operating system has no randomness: {error}"),
-            }
-        }
-        Random(Xoshiro256PlusPlus::from_seed(seed))
+        Random(Xoshiro256PlusPlus::from_seed(entropy()))
     }
 
     /// Any number.
@@ -96,6 +99,21 @@ impl Random {
             chunk.copy_from_slice(&word[..chunk.len()]);
         }
     }
+}
+
+/// From the operating system.
+fn entropy<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let flags = rustix::rand::GetRandomFlags::empty();
+        match rustix::rand::getrandom(&mut bytes[filled..], flags) {
+            Ok(n) => filled += n,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => panic!("the operating system has no randomness: {error}"),
+        }
+    }
+    bytes
 }
 
 /// The seed of the stream that `parts` name, under a trial's seed. A part's end is part of what is hashed, so that
@@ -164,6 +182,7 @@ mod tests {
     #[test]
     fn the_system_seeds_differently_each_time() {
         assert_ne!(stream("a").next_u64(), stream("a").next_u64());
+        assert_ne!(secret::<16>("a"), secret::<16>("a"));
     }
 
     #[cfg(madsim)]

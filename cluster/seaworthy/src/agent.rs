@@ -4,10 +4,18 @@ use client::{Client, ClientConfig};
 use kubelet::hollow::{Hollow, HollowConfig, HollowFaults, Programs, StandardPrograms};
 use proxy::{ProxyConfig, ProxyView};
 use rt::task::AbortOnDrop;
+use rt::tls::ClientTls;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Upstream's.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// At once, as far as a person can tell: where a request costs little. It rarely changes.
+pub(crate) const STATUS_SOON: Duration = Duration::from_millis(100);
 
 /// How an agent is set up.
 #[derive(Clone)]
@@ -20,6 +28,8 @@ pub struct AgentConfig {
     pub data_dir: String,
     /// Addresses of all API servers; the first is preferred.
     pub api_servers: Vec<String>,
+    /// How the connections to them are secured: not at all by default.
+    pub tls: ClientTls,
     /// The zone that the node is in.
     pub zone: String,
     /// The cluster's domain.
@@ -28,6 +38,10 @@ pub struct AgentConfig {
     pub programs: Arc<dyn Programs>,
     /// By which hollow containers are told to do wrong.
     pub faults: HollowFaults,
+    /// How soon after another a changed status of the node is reported at the earliest.
+    pub status_interval: Duration,
+    /// Whether the node's network takes the tables of a service proxy.
+    pub serves_services: bool,
     /// By which the proxy is observed.
     pub proxy: Arc<ProxyView>,
 }
@@ -40,10 +54,13 @@ impl AgentConfig {
             ip,
             data_dir: data_dir.to_owned(),
             api_servers,
+            tls: ClientTls::default(),
             zone: "local".to_owned(),
             domain: "cluster.local".to_owned(),
             programs: Arc::new(StandardPrograms),
             faults: HollowFaults::new(),
+            status_interval: STATUS_INTERVAL,
+            serves_services: true,
             proxy: Arc::default(),
         }
     }
@@ -71,7 +88,7 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 /// A node's process that runs. Dropping it ends it at once, as a kill would.
 pub struct Agent {
     kubelet: kubelet::Agent,
-    _proxy: AbortOnDrop<()>,
+    _proxy: Option<AbortOnDrop<()>>,
 }
 
 impl Agent {
@@ -80,16 +97,22 @@ impl Agent {
     /// # Errors
     /// What is wrong with the configuration or the data directory, in a sentence for the operator.
     pub async fn start(config: AgentConfig) -> Result<Self, AgentError> {
-        let client = |component: &str| Client::new(ClientConfig::new(config.api_servers.clone(), component));
+        let client = |component: &str| {
+            let tls = config.tls.clone();
+            Client::new(ClientConfig { tls, ..ClientConfig::new(config.api_servers.clone(), component) })
+        };
         let hollow_config = HollowConfig::new(&config.node, &config.data_dir);
         let hollow = Hollow::open(hollow_config, config.programs.clone(), config.faults.clone());
         let hollow = hollow.await.map_err(|error| AgentError::Hollow { path: config.data_dir.clone(), error })?;
         let mut kubelet_config = kubelet::AgentConfig::new(&config.node, config.ip, &config.data_dir);
+        kubelet_config.status_interval = config.status_interval;
         kubelet_config.labels.insert(ZONE.to_owned(), config.zone.clone());
         let kubelet = kubelet::Agent::start(kubelet_config, client("kubelet"), Arc::new(hollow)).await?;
-        let proxy =
-            ProxyConfig { node: config.node.clone(), domain: config.domain.clone(), view: config.proxy.clone() };
-        let proxy = rt::task::spawn("proxy", proxy::run(proxy, client("kube-proxy"))).abort_on_drop();
+        let proxy = config.serves_services.then(|| {
+            let proxy =
+                ProxyConfig { node: config.node.clone(), domain: config.domain.clone(), view: config.proxy.clone() };
+            rt::task::spawn("proxy", proxy::run(proxy, client("kube-proxy"))).abort_on_drop()
+        });
         Ok(Self { kubelet, _proxy: proxy })
     }
 

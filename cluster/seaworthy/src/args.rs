@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Seaworthy, a container orchestrator. Today: its replicated store, and a small client for it.
+/// Seaworthy, a container orchestrator with the API of Kubernetes.
 #[derive(Debug, Parser)]
 #[command(name = "seaworthy", version, propagate_version = true, after_help = EXAMPLES)]
 pub struct Cli {
@@ -11,13 +11,17 @@ pub struct Cli {
     /// Form of the logs on standard error.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Human)]
     pub log_format: LogFormat,
-    /// What is logged: a level, or levels per target as in RUST_LOG.
-    #[arg(long, global = true, default_value = "info", value_name = "FILTER")]
-    pub log: String,
+    /// What is logged: a level, or levels per target as in RUST_LOG. [default: warn for `up`, else info]
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log: Option<String>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
+  A whole cluster in one process, for kubectl:
+    seaworthy up
+    kubectl --kubeconfig ~/.local/share/seaworthy/kubeconfig get nodes
+
   A store of one member, and a first key:
     seaworthy store --name s1 --data-dir ./s1 --member s1=127.0.0.1:2380,127.0.0.1:2379
     seaworthy kv put hello world
@@ -27,12 +31,176 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a member of the store.
+    /// Run a whole cluster in this process: store, control plane and hollow nodes.
+    #[command(after_help = UP_EXAMPLES)]
+    Up(UpArgs),
+    /// Run a server: a member of the store with the control plane on it, one of up to seven.
+    #[command(after_help = SERVER_EXAMPLES)]
+    Server(ServerArgs),
+    /// Run a node's agent, with hollow containers.
+    #[command(after_help = AGENT_EXAMPLES)]
+    Agent(AgentArgs),
+    /// Print a kubeconfig for somebody, with a certificate that is issued now.
+    #[command(after_help = KUBECONFIG_EXAMPLES)]
+    Kubeconfig(KubeconfigArgs),
+    /// Run a member of the store alone.
     #[command(after_help = STORE_EXAMPLES)]
     Store(StoreArgs),
     /// Read, write and watch keys, and ask members how they are.
     #[command(after_help = KV_EXAMPLES)]
     Kv(KvArgs),
+}
+
+const UP_EXAMPLES: &str = "\
+Hollow nodes stand for machines: their containers are programs in memory that listen on an address of their own, answer
+HTTP and probes, and end as they are told to. An image's name says what it does (hollow/job, hollow/crash, ...); any other
+is a web server. On Linux pods are reached at their addresses from this machine, without any set-up.
+
+Everything is kept in the data directory: stopped in any way, the same command goes on where it was.
+
+Examples:
+  A cluster with one node, and what to do with it:
+    seaworthy up
+    export KUBECONFIG=~/.local/share/seaworthy/kubeconfig
+    kubectl create deployment hello --image=nginx --replicas=3
+
+  Ten nodes, in a directory of its own, beside another cluster on the same machine:
+    seaworthy up --hollow-nodes 10 --data-dir ./big --listen 127.0.0.1:7443 --pod-cidr 127.32.0.0/11
+
+  For clients on other machines (whoever has the kubeconfig may do anything):
+    seaworthy up --listen 0.0.0.0:6443 --name cluster.example
+
+Ends with 0 after SIGTERM or Ctrl-C, with 2 if the arguments are wrong, and with 1 if it cannot go on.";
+
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Directory of everything that is to last; created if absent. [default: seaworthy in $XDG_DATA_HOME, which is
+    /// ~/.local/share unless set]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Where the API server listens; port 0 takes any that is free.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:6443")]
+    pub listen: std::net::SocketAddr,
+    /// A further name or address by which clients reach the API server; may be given more than once.
+    #[arg(long = "name", value_name = "NAME")]
+    pub names: Vec<String>,
+    /// How many hollow nodes there are.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub hollow_nodes: u32,
+    /// Addresses of hollow nodes and their pods, in 127.0.0.0/8.
+    #[arg(long, value_name = "RANGE", default_value_t)]
+    pub pod_cidr: seaworthy::PodRange,
+    /// Where the kubeconfig is written. A file that this program did not write is left alone. [default: kubeconfig in the
+    /// data directory]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<String>,
+}
+
+const SERVER_EXAMPLES: &str = "\
+Every server is told of every server, in the same order. The first one of all makes the cluster's authority and the tokens
+by which others join; they are in its data directory. Servers know each other by certificates. A file with settings has the
+flags' names: name, data-dir, server, listen, listen-peer, tls-name, pod-cidr, token-file.
+
+Examples:
+  Three servers on one machine, each in a terminal of its own:
+    S=\"--server s1=127.0.0.1:2380,127.0.0.1:6443
+       --server s2=127.0.0.1:2480,127.0.0.1:6444
+       --server s3=127.0.0.1:2580,127.0.0.1:6445\"
+    seaworthy server --name s1 --data-dir ./s1 $S
+    seaworthy server --name s2 --data-dir ./s2 $S --token-file ./s1/server-token
+    seaworthy server --name s3 --data-dir ./s3 $S --token-file ./s1/server-token
+    kubectl --kubeconfig ./s1/kubeconfig get nodes
+
+  From a file, with the token in the environment:
+    SEAWORTHY_TOKEN=sw1.server.... seaworthy server --config /etc/seaworthy/server.toml
+
+Ends with 0 after SIGTERM or Ctrl-C, with 2 if the arguments are wrong, and with 1 if it cannot go on.";
+
+#[derive(Debug, Default, Args)]
+pub struct ServerArgs {
+    /// A file with settings, in TOML. What is on the command line comes before it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<String>,
+    /// Which of the servers this one is.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Directory of everything that is to last; created if absent. [default: seaworthy-server in $XDG_DATA_HOME]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// A server of the cluster, this one included: where members of the store reach it, and where clients do.
+    #[arg(long = "server", value_name = "NAME=HOST:PORT,HOST:PORT")]
+    pub servers: Vec<String>,
+    /// Where to listen for clients, if not where they reach this server.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+    /// Where to listen for members of the store, if not where they reach this server.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen_peer: Option<String>,
+    /// A further name or address by which clients reach this server; may be given more than once.
+    #[arg(long = "tls-name", value_name = "NAME")]
+    pub tls_names: Vec<String>,
+    /// Addresses of hollow nodes' pods, in 127.0.0.0/8; the same for all servers. [default: 127.64.0.0/10]
+    #[arg(long, value_name = "RANGE")]
+    pub pod_cidr: Option<String>,
+    /// A file with the token for servers, to join those that are there. SEAWORTHY_TOKEN may hold the token itself.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<String>,
+}
+
+const AGENT_EXAMPLES: &str = "\
+An agent joins by whichever server answers, is told of all of them, and goes on with another when one fails. A file with
+settings has the flags' names: node, data-dir, server, ip, token-file.
+
+Examples:
+  A node of the servers that `seaworthy server --help` starts:
+    seaworthy agent --node n1 --data-dir ./n1 --server 127.0.0.1:6443 --token-file ./s1/agent-token
+
+Ends with 0 after SIGTERM or Ctrl-C, with 2 if the arguments are wrong, and with 1 if it cannot go on.";
+
+#[derive(Debug, Default, Args)]
+pub struct AgentArgs {
+    /// A file with settings, in TOML. What is on the command line comes before it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<String>,
+    /// The node's name.
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// Directory of everything that is to last; created if absent. [default: seaworthy-agent in $XDG_DATA_HOME]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Where an API server is; may be given more than once.
+    #[arg(long = "server", value_name = "HOST:PORT")]
+    pub servers: Vec<String>,
+    /// The node's address. [default: one in 127.127.0.0/16, made of its name]
+    #[arg(long, value_name = "IP")]
+    pub ip: Option<String>,
+    /// A file with the token for agents, to join. SEAWORTHY_TOKEN may hold the token itself.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<String>,
+}
+
+const KUBECONFIG_EXAMPLES: &str = "\
+The certificate is valid for a year and cannot be revoked. Of groups, system:masters may do anything; there are no finer
+roles yet. The administrator's own kubeconfig is in the data directory already.
+
+Examples:
+  seaworthy kubeconfig --user ann --group developers > ann.kubeconfig
+  seaworthy kubeconfig --data-dir ./s1 --server cluster.example:6443 --user ann --group system:masters";
+
+#[derive(Debug, Args)]
+pub struct KubeconfigArgs {
+    /// Directory of `up` or of a server. [default: that of `up`]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Where the API server is reached.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:6443")]
+    pub server: String,
+    /// The user's name.
+    #[arg(long, value_name = "NAME")]
+    pub user: String,
+    /// The user's group.
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
 }
 
 const STORE_EXAMPLES: &str = "\

@@ -1,8 +1,12 @@
 //! The control plane of a server: API server, controllers, scheduler.
 
-use apiserver::{AllowAll, ApiServer, PeerAuthenticator, StartError, User};
+use crate::join::Shared;
+use crate::outside::Outside;
+use apiserver::{AllowAll, ApiServer, Authenticator, Authorizer, PeerAuthenticator, Roles, StartError, User};
 use client::{Caches, Client, ClientConfig, DriverConfig, DriverHandle, LeaseConfig};
 use rt::task::AbortOnDrop;
+use rt::time::sleep;
+use rt::tls::ClientTls;
 use scheduler::{SchedulerConfig, SchedulerHandle};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,9 +18,12 @@ use store::server::Member;
 const SYSTEM_NAMESPACE: &str = "kube-system";
 
 /// The controllers' name as a component, and their Lease's.
-const CONTROLLERS: &str = "kube-controller-manager";
+pub(crate) const CONTROLLERS: &str = "kube-controller-manager";
 /// The scheduler's.
-const SCHEDULER: &str = "kube-scheduler";
+pub(crate) const SCHEDULER: &str = "kube-scheduler";
+
+/// From look to look whether the store is led: less than electing its only member takes.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// How a control plane is set up.
 #[derive(Clone)]
@@ -29,9 +36,29 @@ pub struct ControlConfig {
     pub api_servers: Vec<String>,
     /// What operators choose about controllers.
     pub controllers: controllers::Config,
-    /// Which node speaks from which address. Everybody else is taken for an administrator: where that is not so, nobody
-    /// but those whom it may concern must reach the API server.
-    pub peers: BTreeMap<IpAddr, String>,
+    /// How those who ask are told apart.
+    pub access: Access,
+    /// What those are given who join the cluster by this server; nobody can where there is none.
+    pub shared: Option<Shared>,
+    /// There is no other server, and whoever ran this one before is gone, for certain. Then each role starts when the one
+    /// that it needs is of use, and no Lease is waited for: the cluster is ready seconds sooner.
+    pub sole: bool,
+}
+
+/// How those who ask the API server are told apart, and how its own components are among them.
+#[derive(Clone)]
+pub enum Access {
+    /// By the address that they ask from, on a network whose addresses can be trusted: which node speaks from which.
+    /// Everybody else is taken for an administrator: where that is not so, nobody but those whom it may concern must
+    /// reach the API server.
+    Peers(BTreeMap<IpAddr, String>),
+    /// By what they show.
+    Shown {
+        /// Who knows them by it.
+        authenticator: Arc<dyn Authenticator>,
+        /// What each component of the control plane shows, by its name.
+        components: BTreeMap<&'static str, ClientTls>,
+    },
 }
 
 /// A component at one moment.
@@ -46,9 +73,15 @@ pub struct ComponentView {
 /// A control plane that runs.
 pub(crate) struct Control {
     api: ApiServer,
+    components: Components,
+    _tasks: Vec<AbortOnDrop<()>>,
+}
+
+/// What watches the components of a control plane.
+#[derive(Clone)]
+pub(crate) struct Components {
     controllers: Arc<DriverHandle>,
     scheduler: SchedulerHandle,
-    _components: Vec<AbortOnDrop<()>>,
 }
 
 impl ControlConfig {
@@ -59,46 +92,107 @@ impl ControlConfig {
             api: apiserver::Config::new(listen),
             api_servers,
             controllers: controllers::Config::default(),
-            peers: BTreeMap::new(),
+            access: Access::Peers(BTreeMap::new()),
+            shared: None,
+            sole: false,
         }
     }
 
-    fn authenticator(&self) -> PeerAuthenticator {
+    fn authenticator(&self) -> Arc<dyn Authenticator> {
+        let peers = match &self.access {
+            Access::Peers(peers) => peers,
+            Access::Shown { authenticator, .. } => return Arc::clone(authenticator),
+        };
         let node = |name: &String| User::new(&format!("system:node:{name}"), &["system:nodes", "system:authenticated"]);
-        let nodes = self.peers.iter().map(|(ip, name)| (*ip, node(name))).collect();
-        PeerAuthenticator::new(nodes, Some(User::new("admin", &["system:masters", "system:authenticated"])))
+        let nodes = peers.iter().map(|(ip, name)| (*ip, node(name))).collect();
+        let admin = User::new("admin", &["system:masters", "system:authenticated"]);
+        Arc::new(PeerAuthenticator::new(nodes, Some(admin)))
+    }
+
+    fn authorizer(&self) -> Arc<dyn Authorizer> {
+        match &self.access {
+            Access::Peers(_) => Arc::new(AllowAll),
+            Access::Shown { .. } => Arc::new(Roles),
+        }
     }
 
     fn client(&self, component: &str) -> Client {
-        Client::new(ClientConfig::new(self.api_servers.clone(), component))
+        let tls = match &self.access {
+            Access::Peers(_) => ClientTls::default(),
+            Access::Shown { components, .. } => components.get(component).cloned().unwrap_or_default(),
+        };
+        Client::new(ClientConfig { tls, ..ClientConfig::new(self.api_servers.clone(), component) })
     }
 
     fn lease(&self, component: &str) -> LeaseConfig {
-        LeaseConfig::new(SYSTEM_NAMESPACE, component, &self.name)
+        LeaseConfig { sole: self.sole, ..LeaseConfig::new(SYSTEM_NAMESPACE, component, &self.name) }
     }
 }
 
 impl Control {
     pub(crate) async fn start(config: ControlConfig, store: &Member) -> Result<Self, StartError> {
-        let authenticator = Arc::new(config.authenticator());
-        let api =
-            ApiServer::start(config.api.clone(), Arc::new(store.local()), authenticator, Arc::new(AllowAll)).await?;
+        let authenticator = config.authenticator();
+        if config.sole {
+            while !store.local().has_leader() {
+                sleep(LOOK_EVERY).await;
+            }
+        }
+        let authorizer = config.authorizer();
+        let api = ApiServer::start(config.api.clone(), Arc::new(store.local()), authenticator, authorizer).await?;
 
+        if config.sole {
+            api.bootstrapped().await;
+        }
         let driver = DriverConfig::new(config.lease(CONTROLLERS), &config.name);
         let handle = driver.view.clone();
         let table = controllers::all(&config.controllers);
         let run = client::run_controllers(driver, config.client(CONTROLLERS), table);
         let controllers = rt::task::spawn("controllers", run).abort_on_drop();
 
-        let scheduler_config = SchedulerConfig::new(&config.name, &config.name);
+        let mut scheduler_config = SchedulerConfig::new(&config.name, &config.name);
+        scheduler_config.lease.sole = config.sole;
         let scheduler = scheduler_config.handle.clone();
         let run = scheduler::run(scheduler_config, config.client(SCHEDULER));
         let scheduling = rt::task::spawn("scheduler", run).abort_on_drop();
 
-        Ok(Self { api, controllers: handle, scheduler, _components: vec![controllers, scheduling] })
+        let components = Components { controllers: handle, scheduler };
+        if let Access::Shown { .. } = config.access {
+            api.extend(Arc::new(Outside {
+                store: store.local(),
+                components: components.clone(),
+                api: Arc::downgrade(api.core()),
+                shared: config.shared.map(|shared| (shared, config.api_servers)),
+            }));
+        }
+        Ok(Self { api, components, _tasks: vec![controllers, scheduling] })
     }
 
     pub(crate) fn components(&self) -> BTreeMap<&'static str, ComponentView> {
+        self.components.view()
+    }
+
+    pub(crate) fn requests(&self) -> BTreeMap<(String, String, u16), u64> {
+        self.api.view().requests
+    }
+
+    /// Gives leadership up and answers what is under way.
+    pub(crate) async fn shutdown(&self) {
+        self.components.controllers.stop();
+        self.components.scheduler.stop();
+        self.api.shutdown().await;
+    }
+}
+
+impl Components {
+    /// By component, of those that lead: how many keys wait in each queue.
+    pub(crate) fn queues(&self) -> BTreeMap<&'static str, BTreeMap<String, u64>> {
+        let lengths = |queues: BTreeMap<String, (u64, Duration)>| {
+            queues.into_iter().map(|(queue, (length, _))| (queue, length)).collect()
+        };
+        self.view().into_iter().map(|(name, view)| (name, lengths(view.queues))).collect()
+    }
+
+    fn view(&self) -> BTreeMap<&'static str, ComponentView> {
         let mut components = BTreeMap::new();
         if let Some(following) = self.controllers.following() {
             let queue = |queue: client::QueueView| {
@@ -116,16 +210,5 @@ impl Control {
             components.insert(SCHEDULER, ComponentView { caches: following.caches(), queues });
         }
         components
-    }
-
-    pub(crate) fn requests(&self) -> BTreeMap<(String, String, u16), u64> {
-        self.api.view().requests
-    }
-
-    /// Gives leadership up and answers what is under way.
-    pub(crate) async fn shutdown(&self) {
-        self.controllers.stop();
-        self.scheduler.stop();
-        self.api.shutdown().await;
     }
 }

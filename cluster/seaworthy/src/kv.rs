@@ -1,9 +1,9 @@
 //! A small client on the command line.
 
 use crate::args::{KvArgs, KvCommand};
-use anyhow::{Context, Result, bail};
+use crate::say;
+use anyhow::{Result, bail};
 use bytes::Bytes;
-use std::io::Write;
 use store::{
     Client, ClientConfig, DeleteRangeRequest, Event, EventKind, KeyValue, PutRequest, RangeRequest, WatchRequest,
     WatchResponse,
@@ -127,12 +127,6 @@ fn show_event(event: &Event) -> String {
 /// What is not text is escaped.
 fn text(bytes: &[u8]) -> String {
     std::str::from_utf8(bytes).map_or_else(|_| bytes.escape_ascii().to_string(), str::to_owned)
-}
-
-/// One line on standard output, at once: a watch may be read by another program.
-fn say(line: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).context("standard output is closed")
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stderr};
 use tracing_subscriber::EnvFilter;
 
 /// Targets that speak to trials, not to operators. A filter that names them brings them back.
-const SILENT: &str = "mark=off,lead=off,effect=off";
+const SILENT: &str = "mark=off,lead=off,effect=off,container=off";
 
 /// Begins logging in `format` what `filter` lets through.
 ///

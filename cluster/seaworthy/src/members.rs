@@ -18,12 +18,8 @@ pub fn member_config(args: StoreArgs) -> Result<MemberConfig, String> {
     let addresses: BTreeMap<u64, MemberAddress> =
         members.into_iter().map(|member| (member.id, member.address)).collect();
     let mut config = MemberConfig::new(&args.name, id, addresses, &args.data_dir);
-    if let Some(listen) = args.listen_peer {
-        config.listen_peer = listen;
-    }
-    if let Some(listen) = args.listen_client {
-        config.listen_client = listen;
-    }
+    config.listen_peer = args.listen_peer.or(config.listen_peer);
+    config.listen_client = args.listen_client.or(config.listen_client);
     config.snapshot_entries = args.snapshot_entries;
     config.quota_bytes = args.quota_bytes;
     config.validate().map_err(|error| error.to_string())?;
@@ -94,7 +90,8 @@ mod tests {
         match member_config(args) {
             Ok(config) => {
                 let ids: Vec<String> = config.members.iter().map(|(id, at)| format!("{id} {}", at.peer)).collect();
-                format!("{} at {} of [{}]", config.id, config.listen_client, ids.join(", "))
+                let listen = config.listen_client.expect("members of this test listen");
+                format!("{} at {listen} of [{}]", config.id, ids.join(", "))
             }
             Err(error) => error,
         }

@@ -2,7 +2,6 @@
 
 use rt::time::timeout;
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,13 +19,12 @@ impl Alone {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name = format!("seaworthy-local-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(name);
-        let free = || TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-        let (peer, client) = (free(), free());
-        let address = |listener: &TcpListener| listener.local_addr().expect("it listens").to_string();
-        let members = BTreeMap::from([(1, MemberAddress { peer: address(&peer), client: address(&client) })]);
-        drop((peer, client));
-        let config = MemberConfig::new("s1", 1, members, dir.to_str().expect("its name is text"));
+        let address = MemberAddress { peer: "nowhere:1".to_owned(), client: "nowhere:2".to_owned() };
+        let mut config =
+            MemberConfig::new("s1", 1, BTreeMap::from([(1, address)]), dir.to_str().expect("its name is text"));
+        (config.listen_peer, config.listen_client) = (None, None);
         let member = Member::start(config).await.expect("a member starts");
+        assert_eq!(member.client_address(), None);
         let alone = Self { member, dir };
         while alone.member.view().leader == 0 {
             rt::time::sleep(Duration::from_millis(10)).await;

@@ -136,7 +136,8 @@ fn what_is_in_use_is_refused_in_one_sentence() {
         assert!(matches!(&port, StartError::Listen { address, .. } if *address == members[&1].peer), "{port}");
 
         let mut elsewhere = config(&members, 1, &place.0);
-        (elsewhere.listen_peer, elsewhere.listen_client) = ("127.0.0.1:0".to_owned(), "localhost:0".to_owned());
+        (elsewhere.listen_peer, elsewhere.listen_client) =
+            (Some("127.0.0.1:0".to_owned()), Some("localhost:0".to_owned()));
         let dir = Member::start(elsewhere.clone()).await.unwrap_err();
         assert!(dir.to_string().contains("is in use by another process"), "{dir}");
 

@@ -13,7 +13,7 @@ use kubelet::hollow::{Fault, HollowFaults, StandardPrograms};
 use proxy::{ProxyConfig, ProxyView};
 use record::{Cached, Config, EffectiveWrite, EndState, Sight};
 use rt::sim::{Exit, ExitReason, HostId, World};
-use seaworthy::{Agent, AgentConfig, ControlConfig};
+use seaworthy::{Access, Agent, AgentConfig, ControlConfig};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
@@ -95,7 +95,8 @@ impl Stage {
         api_servers.rotate_left(member as usize);
         let mut config = ControlConfig::new(&format!("s{}", member + 1), &format!("0.0.0.0:{API_PORT}"), api_servers);
         POD_CIDR.clone_into(&mut config.controllers.cluster_cidr);
-        config.peers = (0..self.nodes.count()).map(|node| (node_address(node), node_name(node))).collect();
+        let peers = (0..self.nodes.count()).map(|node| (node_address(node), node_name(node)));
+        config.access = Access::Peers(peers.collect());
         Some(config)
     }
 

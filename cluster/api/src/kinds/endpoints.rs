@@ -11,7 +11,7 @@ use crate::table::Column;
 use crate::{ObjectExt, Timestamp, names};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Endpoints in one slice at most; upstream's limit.
 const MAX_ENDPOINTS: usize = 1000;
@@ -134,7 +134,7 @@ fn validate_endpoint(endpoint: &Endpoint, of_type: &str, path: &Path<'_>, errors
             "IPv6" if !parsed.is_some_and(|ip| ip.is_ipv6()) => {
                 errors.text(&path, address, "must be a valid IPv6 address")
             }
-            "IPv4" | "IPv6" => validate_reachable_ip(address, &path, errors),
+            "IPv4" | "IPv6" => validate_endpoint_ip(address, &path, errors),
             "FQDN" => {
                 let name = address.strip_suffix('.').unwrap_or(address);
                 let wrong = names::dns1123_subdomain(name);
@@ -226,13 +226,23 @@ impl Kind for Endpoints {
 }
 
 fn validate_address(address: &EndpointAddress, path: &Path<'_>, errors: &mut Errors) {
-    validate_reachable_ip(&address.ip, &path.child("ip"), errors);
+    validate_endpoint_ip(&address.ip, &path.child("ip"), errors);
     let host = text(&address.hostname);
     if !host.is_empty() {
         errors.texts(&path.child("hostname"), host, names::dns1123_label(host));
     }
     if let Some(node) = &address.node_name {
         errors.texts(&path.child("nodeName"), node, names::dns1123_subdomain(node));
+    }
+}
+
+/// Upstream refuses all of 127.0.0.0/8, so that no Service leads to what a machine's programs keep to themselves. They
+/// listen on addresses in 127.0.0.0/16, which is refused here too; the rest is where pods of hollow nodes are on a real
+/// machine.
+fn validate_endpoint_ip(ip: &str, path: &Path<'_>, errors: &mut Errors) {
+    let hollow = ip.parse().is_ok_and(|ip: Ipv4Addr| ip.is_loopback() && ip.octets()[1] != 0);
+    if !hollow {
+        validate_reachable_ip(ip, path, errors);
     }
 }
 

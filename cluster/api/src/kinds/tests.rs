@@ -708,6 +708,13 @@ fn slices_have_one_type_of_address_and_a_bound() {
             ports[1].name: Duplicate value: ""
             addressType: Invalid value: "IPv6": field is immutable"#]],
     );
+    let at = |ip: &str| change(&stored, None, |new| new["endpoints"] = json!([{"addresses": [ip]}]));
+    check(
+        at("127.0.1.1"),
+        expect![[r#"
+            endpoints[0].addresses[0]: Invalid value: "127.0.1.1": may not be in the loopback range (127.0.0.0/8, ::1/128)"#]],
+    );
+    assert!(at("127.64.0.2").is_ok(), "pods of hollow nodes are there");
     let many: Vec<Value> = (0..1001).map(|_| json!({"addresses": ["10.0.0.1"]})).collect();
     check(
         change(&stored, None, |new| new["endpoints"] = many.into()),

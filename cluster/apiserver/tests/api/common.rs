@@ -70,7 +70,7 @@ impl Api {
             request = request.header(*name, *value);
         }
         let request = request.body(Bytes::copy_from_slice(body)).expect("a request");
-        handle(&self.core, SocketAddr::from(([10, 0, 0, 1], 1_000)), request).await
+        handle(&self.core, &SocketAddr::from(([10, 0, 0, 1], 1_000)).into(), request).await
     }
 
     /// Opens a watch.

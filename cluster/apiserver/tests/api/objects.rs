@@ -3,6 +3,7 @@
 use crate::common::{Api, brief, pod};
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 
 fn word<'a>(words: &mut impl Iterator<Item = &'a str>) -> &'a str {
     words.next().expect("a line has a method and a path")
@@ -447,7 +448,7 @@ fn who_asks_is_known_and_may_not_do_everything() {
         let ask = async |last: u8, method: &str| {
             let request = http::Request::builder().method(method).uri("/api/v1/namespaces");
             let request = request.body(bytes::Bytes::from_static(br#"{"metadata":{"name":"a"}}"#)).unwrap();
-            let response = apiserver::handle(&core, ([10, 0, 0, last], 7).into(), request).await;
+            let response = apiserver::handle(&core, &SocketAddr::from(([10, 0, 0, last], 7)).into(), request).await;
             let code = response.status().as_u16();
             let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
             let body: Value = serde_json::from_slice(&body).unwrap();

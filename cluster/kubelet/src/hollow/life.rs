@@ -260,7 +260,7 @@ async fn run(config: &ContainerConfig, control: &Control, face: &Arc<Face>) -> E
 async fn listen(config: &ContainerConfig, face: &Arc<Face>) -> Result<Vec<Server>, Ending> {
     let mut servers = Vec::new();
     for port in &config.ports {
-        match TcpListener::bind(&SocketAddr::new(config.ip, *port).to_string()).await {
+        match TcpListener::bind_or_stand_in(SocketAddr::new(config.ip, *port)).await {
             Ok(listener) => servers.push(Server::start(listener, face.clone())),
             Err(error) => {
                 sometimes!("port of a hollow container is not to be had");

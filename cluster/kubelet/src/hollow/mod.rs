@@ -41,6 +41,9 @@
 //! with who answers: `pod`, `namespace`, `node`, `uid`, `container`, `id`, `version`, `image`, `ip`. On the same ports it
 //! speaks gRPC's health protocol: the server as a whole and `readiness` serve while it is ready, `liveness` always does.
 //!
+//! On a real machine that lets this user listen only from port 1024 on, port 80 is found at 8080, 443 at 8443 and so on;
+//! probes find it anyway.
+//!
 //! **What `exec` does**: `true` and `false` as one would think, `sleep N`, `sh -c "exit N"`; anything whose last word is
 //! `ready` succeeds while the program is ready; all else succeeds. In a program that hangs, nothing ever returns.
 //!

@@ -5,7 +5,7 @@
 
 use super::faults::{HollowFaults, Target};
 use super::programs::Program;
-use crate::grpc_health::{self, Serving};
+use crate::grpc_health::{self, Health};
 use rt::net::{TcpListener, TcpStream};
 use rt::task::AbortOnDrop;
 use rt::time::{Instant, sleep, timeout};
@@ -132,7 +132,7 @@ async fn converse(mut stream: TcpStream, face: &Face) -> io::Result<()> {
 }
 
 /// What gRPC's health protocol says of a service of this server; `None` if there is none of that name.
-async fn health(service: String, face: &Face) -> Option<Serving> {
+async fn health(service: String, face: &Face) -> Option<Health> {
     if face.hangs() {
         return pending().await;
     }
@@ -141,9 +141,9 @@ async fn health(service: String, face: &Face) -> Option<Serving> {
         sleep(slow).await;
     }
     match service.as_str() {
-        "liveness" => Some(Serving::Serving),
-        "" | "readiness" if face.is_ready() => Some(Serving::Serving),
-        "" | "readiness" => Some(Serving::NotServing),
+        "liveness" => Some(Health::Serving),
+        "" | "readiness" if face.is_ready() => Some(Health::Serving),
+        "" | "readiness" => Some(Health::NotServing),
         _ => None,
     }
 }

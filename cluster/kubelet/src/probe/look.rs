@@ -3,7 +3,7 @@
 //! Of HTTP only the status line is read, as upstream's probes judge by it alone. HTTPS is not spoken: such a probe fails and
 //! says so.
 
-use crate::grpc_health::{self, GrpcError, Serving};
+use crate::grpc_health::{self, GrpcError, Health};
 use crate::runtime::ContainerRuntime;
 use api::IntOrString;
 use api::core::v1::{Container, HTTPGetAction, LifecycleHandler, Probe};
@@ -206,7 +206,7 @@ async fn grpc(address: &str, service: &str, limit: Duration) -> Result<(), Strin
     };
     let left = deadline - Instant::now();
     match timeout(left, grpc_health::check(stream, address, service)).await {
-        Ok(Ok(Serving::Serving)) => Ok(()),
+        Ok(Ok(Health::Serving)) => Ok(()),
         Ok(Ok(status)) => Err(format!("service unhealthy (responded with {:?})", status.name())),
         Ok(Err(GrpcError::Status { code: grpc_health::UNIMPLEMENTED, message })) => Err(format!(
             "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {message}"

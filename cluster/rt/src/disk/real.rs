@@ -2,18 +2,25 @@
 //!
 //! One system call per operation, each on a blocking thread, because a sync takes milliseconds and a page fault can. A
 //! caller that goes away leaves its operation running on buffers of its own; the next one on the same file may overtake it.
+//!
+//! What a process keeps is its user's alone: directories are made with mode 0700 and files with 0600, since among them are
+//! keys, and a store full of Secrets.
 
 use bytes::Bytes;
 use std::{
     fs,
     io::{self, ErrorKind},
-    os::unix::fs::FileExt,
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 /// Zeros written at once by [`File::allocate`]: large enough that system calls do not count, small enough to keep around.
 const ZEROS_BYTES: u64 = 256 << 10;
+/// Of files and directories that are made.
+const FILE_MODE: u32 = 0o600;
+const DIR_MODE: u32 = 0o700;
+
 static ZEROS: [u8; ZEROS_BYTES as usize] = [0; ZEROS_BYTES as usize];
 
 #[derive(Clone)]
@@ -42,7 +49,7 @@ impl Dir {
     pub(super) async fn sub(&self, name: &str) -> io::Result<Self> {
         let target = self.join(name);
         let path: Arc<str> = format!("{}/{name}", self.path).into();
-        blocking(move || match fs::create_dir(&target) {
+        blocking(move || match create_dir(&target) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && target.is_dir() => Ok(()),
             other => other,
         })
@@ -53,7 +60,9 @@ impl Dir {
     pub(super) async fn lock(&self, name: &str) -> io::Result<Lock> {
         let path = self.join(name);
         blocking(move || {
-            let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+            let mut options = fs::OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
+            let file = options.open(path)?;
             rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
             Ok(Lock { _file: file })
         })
@@ -89,8 +98,9 @@ impl Dir {
 
     async fn open_with(&self, name: &str, create: bool) -> io::Result<File> {
         let path = self.join(name);
-        let file =
-            blocking(move || fs::OpenOptions::new().read(true).write(true).create_new(create).open(path)).await?;
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create_new(create).mode(FILE_MODE);
+        let file = blocking(move || options.open(path)).await?;
         Ok(File { file: Arc::new(file) })
     }
 
@@ -186,11 +196,15 @@ fn create_durably(path: &Path) -> io::Result<()> {
     if path.parent().is_some() {
         create_durably(parent)?;
     }
-    match fs::create_dir(path) {
+    match create_dir(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
         other => other?,
     }
     fs::File::open(parent)?.sync_all()
+}
+
+fn create_dir(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(DIR_MODE).create(path)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {

@@ -2,7 +2,10 @@
 //!
 //! A program sees TCP as Linux has it, from either backend. `sim` says what the simulated one keeps of it. Addresses
 //! are text, `host:port` or `ip:port`, and names are looked up at each connect, for a host may come back elsewhere.
+//!
+//! On a real machine a stream may be secured by [`tls`](crate::tls); nobody who reads or writes it sees a difference.
 
+use crate::tls::{ClientTls, ServerTls, Subject};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -14,6 +17,7 @@ use tokio::net::tcp;
 mod redirect;
 #[cfg(madsim)]
 pub(crate) mod sim;
+mod stand_in;
 
 pub use redirect::{Backends, Names, Redirects, add_address, remove_address, set_names, set_redirects};
 
@@ -22,6 +26,8 @@ pub struct TcpStream(Stream);
 
 enum Stream {
     Real(tokio::net::TcpStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<crate::tls::Stream>),
     #[cfg(madsim)]
     Sim(sim::Stream),
 }
@@ -39,7 +45,58 @@ impl TcpStream {
         if let Some(node) = crate::context::current() {
             return Ok(TcpStream(Stream::Sim(sim::Stream::connect(&node, address).await?)));
         }
-        Ok(TcpStream(Stream::Real(tokio::net::TcpStream::connect(address).await?)))
+        let connected = match stand_in::of(address) {
+            Some(instead) => tokio::net::TcpStream::connect(instead).await,
+            None => tokio::net::TcpStream::connect(address).await,
+        };
+        Ok(TcpStream(Stream::Real(connected?)))
+    }
+
+    /// Connects as [`TcpStream::connect`] does, and secures the connection as `tls` says. The server's certificate must
+    /// name the host of `address`.
+    ///
+    /// # Errors
+    /// Those of `connect`; `InvalidData` when the server cannot prove who it is or refuses this client; `TimedOut` for a
+    /// handshake that is not over after 10 s.
+    pub async fn connect_secured(address: &str, tls: &ClientTls) -> io::Result<TcpStream> {
+        let stream = Self::connect(address).await?;
+        #[cfg(feature = "tls")]
+        if let Stream::Real(stream) = stream.0 {
+            return Ok(TcpStream(match crate::tls::Stream::connect(tls, address, stream).await? {
+                Ok(secured) => Stream::Tls(Box::new(secured)),
+                Err(plain) => Stream::Real(plain),
+            }));
+        }
+        let _ = tls;
+        Ok(stream)
+    }
+
+    /// Secures a connection that was accepted, as `tls` says: apart from accepting, so that a client that is slow here
+    /// holds up nobody else. A plain one is returned as it is, at once.
+    ///
+    /// # Errors
+    /// The client speaks no TLS 1.3, shows a certificate of somebody unknown, or is not done after 10 s.
+    pub async fn secure(self, tls: &ServerTls) -> io::Result<TcpStream> {
+        #[cfg(feature = "tls")]
+        if let Stream::Real(stream) = self.0 {
+            return Ok(TcpStream(match crate::tls::Stream::accept(tls, stream).await? {
+                Ok(secured) => Stream::Tls(Box::new(secured)),
+                Err(plain) => Stream::Real(plain),
+            }));
+        }
+        let _ = tls;
+        Ok(self)
+    }
+
+    /// Whom the verified certificate of the other end is about; `None` if it showed none.
+    pub fn peer_subject(&self) -> Option<&Subject> {
+        match &self.0 {
+            Stream::Real(_) => None,
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.peer.as_ref(),
+            #[cfg(madsim)]
+            Stream::Sim(_) => None,
+        }
     }
 
     /// The address at this end.
@@ -49,6 +106,8 @@ impl TcpStream {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match &self.0 {
             Stream::Real(stream) => stream.local_addr(),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.stream.get_ref().0.local_addr(),
             #[cfg(madsim)]
             Stream::Sim(stream) => stream.local_addr(),
         }
@@ -61,6 +120,8 @@ impl TcpStream {
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         match &self.0 {
             Stream::Real(stream) => stream.peer_addr(),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.stream.get_ref().0.peer_addr(),
             #[cfg(madsim)]
             Stream::Sim(stream) => stream.peer_addr(),
         }
@@ -73,17 +134,25 @@ impl TcpStream {
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         match &self.0 {
             Stream::Real(stream) => stream.set_nodelay(nodelay),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.stream.get_ref().0.set_nodelay(nodelay),
             #[cfg(madsim)]
             Stream::Sim(_) => Ok(()),
         }
     }
 
-    /// The two directions, for two tasks. Dropping the writing half ends the stream for the other side's reader.
+    /// The two directions. Dropping the writing half ends the stream for the other side's reader; of a secured stream both
+    /// must be dropped, or the writing half shut down.
     pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
         match self.0 {
             Stream::Real(stream) => {
                 let (read, write) = stream.into_split();
                 (OwnedReadHalf(ReadHalf::Real(read)), OwnedWriteHalf(WriteHalf::Real(write)))
+            }
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => {
+                let (read, write) = tokio::io::split(tls);
+                (OwnedReadHalf(ReadHalf::Tls(read)), OwnedWriteHalf(WriteHalf::Tls(write)))
             }
             #[cfg(madsim)]
             Stream::Sim(stream) => {
@@ -99,6 +168,8 @@ pub struct OwnedReadHalf(ReadHalf);
 
 enum ReadHalf {
     Real(tcp::OwnedReadHalf),
+    #[cfg(feature = "tls")]
+    Tls(tokio::io::ReadHalf<Box<crate::tls::Stream>>),
     #[cfg(madsim)]
     Sim(sim::ReadHalf),
 }
@@ -108,6 +179,8 @@ pub struct OwnedWriteHalf(WriteHalf);
 
 enum WriteHalf {
     Real(tcp::OwnedWriteHalf),
+    #[cfg(feature = "tls")]
+    Tls(tokio::io::WriteHalf<Box<crate::tls::Stream>>),
     #[cfg(madsim)]
     Sim(sim::WriteHalf),
 }
@@ -116,7 +189,10 @@ enum WriteHalf {
 pub struct TcpListener(Listener);
 
 enum Listener {
-    Real(tokio::net::TcpListener),
+    Real(
+        tokio::net::TcpListener,
+        #[expect(dead_code, reason = "held for what its drop does")] Option<stand_in::StandIn>,
+    ),
     #[cfg(madsim)]
     Sim(sim::Listener),
 }
@@ -132,7 +208,22 @@ impl TcpListener {
         if let Some(node) = crate::context::current() {
             return Ok(TcpListener(Listener::Sim(sim::Listener::bind(&node, address).await?)));
         }
-        Ok(TcpListener(Listener::Real(tokio::net::TcpListener::bind(address).await?)))
+        Ok(TcpListener(Listener::Real(tokio::net::TcpListener::bind(address).await?, None)))
+    }
+
+    /// Listens at `address` as [`TcpListener::bind`] does, or, where this user may not take such a port, at one that stands
+    /// in for it: connections of this process to `address` come here all the same.
+    ///
+    /// # Errors
+    /// Those of `bind`.
+    pub async fn bind_or_stand_in(address: SocketAddr) -> io::Result<TcpListener> {
+        match Self::bind(&address.to_string()).await {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let (listener, stand_in) = stand_in::bind(address).await?;
+                Ok(TcpListener(Listener::Real(listener, Some(stand_in))))
+            }
+            other => other,
+        }
     }
 
     /// The next connection, and where it comes from.
@@ -141,7 +232,7 @@ impl TcpListener {
     /// Those of one connection or of a lack of resources: go on accepting after a while.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         match &self.0 {
-            Listener::Real(listener) => {
+            Listener::Real(listener, _) => {
                 let (stream, from) = listener.accept().await?;
                 Ok((TcpStream(Stream::Real(stream)), from))
             }
@@ -159,7 +250,7 @@ impl TcpListener {
     /// When the system has forgotten it.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match &self.0 {
-            Listener::Real(listener) => listener.local_addr(),
+            Listener::Real(listener, _) => listener.local_addr(),
             #[cfg(madsim)]
             Listener::Sim(listener) => Ok(listener.local_addr()),
         }
@@ -183,6 +274,11 @@ macro_rules! pass_on {
     ($this:ident, $kind:ident, $inner:ident => $call:expr) => {
         match &mut $this.get_mut().0 {
             $kind::Real(inner) => {
+                let $inner = Pin::new(inner);
+                $call
+            }
+            #[cfg(feature = "tls")]
+            $kind::Tls(inner) => {
                 let $inner = Pin::new(inner);
                 $call
             }
@@ -231,6 +327,8 @@ macro_rules! implement_write {
             fn is_write_vectored(&self) -> bool {
                 match &self.0 {
                     $kind::Real(inner) => inner.is_write_vectored(),
+                    #[cfg(feature = "tls")]
+                    $kind::Tls(_) => true,
                     #[cfg(madsim)]
                     $kind::Sim(inner) => inner.is_write_vectored(),
                 }

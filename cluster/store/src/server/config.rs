@@ -2,6 +2,7 @@
 
 use super::StartError;
 use crate::wal::WalConfig;
+use rt::tls::{ClientTls, ServerTls, Subject};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -23,10 +24,12 @@ pub struct MemberConfig {
     pub id: u64,
     /// Every member of the cluster, this one included, by Raft id (from 1).
     pub members: BTreeMap<u64, MemberAddress>,
-    /// Where this member listens for the others: `host:port`.
-    pub listen_peer: String,
-    /// Where this member listens for clients: `host:port`.
-    pub listen_client: String,
+    /// Where this member listens for the others: `host:port`. The only member of its cluster may listen nowhere.
+    pub listen_peer: Option<String>,
+    /// Where this member listens for clients: `host:port`; nowhere if all of them are in its own process.
+    pub listen_client: Option<String>,
+    /// How connections among members are secured: not at all by default.
+    pub peer_tls: PeerTls,
     /// The directory with this member's log and snapshots, its alone. Created if absent.
     pub data_dir: String,
     /// A snapshot is written each time this many entries were applied since the last one.
@@ -42,6 +45,25 @@ pub struct MemberConfig {
     pub progress_interval: Duration,
 }
 
+/// How connections among members are secured. All members need the same.
+#[derive(Clone, Debug, Default)]
+pub struct PeerTls {
+    /// For those that come.
+    pub server: ServerTls,
+    /// For those that go.
+    pub client: ClientTls,
+    /// Who comes must show a certificate of this organization; not looked at where connections are not secured.
+    pub organization: String,
+}
+
+impl PeerTls {
+    /// Whether whoever is at the other end of a connection that came may be a member.
+    pub(crate) fn admits(&self, subject: Option<&Subject>) -> bool {
+        let is_member = |subject: &Subject| subject.organizations.contains(&self.organization);
+        self.server.is_plain() || subject.is_some_and(is_member)
+    }
+}
+
 /// Where others reach a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberAddress {
@@ -54,13 +76,14 @@ pub struct MemberAddress {
 impl MemberConfig {
     /// A member that listens at its own address in `members`, with everything else at its default.
     pub fn new(name: &str, id: u64, members: BTreeMap<u64, MemberAddress>, data_dir: &str) -> Self {
-        let own = members.get(&id).cloned().unwrap_or(MemberAddress { peer: String::new(), client: String::new() });
+        let own = members.get(&id).cloned();
         Self {
             name: name.to_owned(),
             id,
             members,
-            listen_peer: own.peer,
-            listen_client: own.client,
+            listen_peer: own.as_ref().map(|own| own.peer.clone()),
+            listen_client: own.map(|own| own.client),
+            peer_tls: PeerTls::default(),
             data_dir: data_dir.to_owned(),
             snapshot_entries: 10_000,
             catch_up_entries: 5_000,
@@ -94,11 +117,17 @@ impl MemberConfig {
                 }
             }
         }
-        for address in [&self.listen_peer, &self.listen_client] {
+        for address in [&self.listen_peer, &self.listen_client].into_iter().flatten() {
             check_address(address).map_err(StartError::Config)?;
         }
-        if self.listen_peer == self.listen_client {
-            return wrong(format!("members and clients cannot both be listened for at {}", self.listen_peer));
+        match &self.listen_peer {
+            Some(peer) if self.listen_client.as_ref() == Some(peer) => {
+                return wrong(format!("members and clients cannot both be listened for at {peer}"));
+            }
+            None if self.members.len() > 1 => {
+                return wrong(format!("member {} must listen somewhere for the others", self.name));
+            }
+            Some(_) | None => {}
         }
         if self.data_dir.is_empty() {
             return wrong("the data directory's name is empty".to_owned());
@@ -154,7 +183,8 @@ mod tests {
         check(|_| {}, expect!["fine"]);
         check(|c| c.members.clear(), expect!["a cluster has 1 to 7 members, but 0 are named"]);
         check(|c| c.id = 4, expect!["member s1 (id 4) is not among the members named"]);
-        check(|c| c.listen_peer = "s1".to_owned(), expect!["'s1' is no address of the form host:port"]);
+        check(|c| c.listen_peer = Some("s1".to_owned()), expect!["'s1' is no address of the form host:port"]);
+        check(|c| c.listen_peer = None, expect!["member s1 must listen somewhere for the others"]);
         check(
             |c| c.members.get_mut(&2).unwrap().client = "s2:99999".to_owned(),
             expect!["member 2: 's2:99999' is no address of the form host:port"],

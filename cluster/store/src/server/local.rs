@@ -10,10 +10,10 @@
 //! **Invariant:** a pinned tree of [`Local::tree`] has every write that was acknowledged before it was asked for, by
 //! whatever member (`tests/member.rs`: `a_tree_has_whatever_was_acknowledged_before`).
 
-use super::Member;
 use super::flow::unavailable;
 use super::input::{Input, ReplyTo};
 use super::shared::Shared;
+use super::{Member, View};
 use crate::mvcc::Tree;
 use crate::types::{ClientError, RangeRequest, Request, Response};
 use std::fmt;
@@ -75,6 +75,11 @@ impl Local {
     /// The tree as this member has it now, which may lag. Never older than one that this process saw before.
     pub fn latest(&self) -> Tree {
         self.shared.state().tree().clone()
+    }
+
+    /// The member as it is now. Cheap, but for the list of leases.
+    pub fn view(&self) -> View {
+        self.shared.view()
     }
 
     /// The last revision that this member applied.

@@ -124,6 +124,13 @@ impl MemberLoop {
     /// Runs until the member stops.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Input>) -> StopReason {
         let mut alarm = sleep_until(Instant::now() + TICK);
+        if self.config.members.len() == 1 {
+            // There is no leader whose word is worth waiting for.
+            while self.raft.role() == Role::Follower {
+                self.raft.tick(0);
+            }
+            self.settle(Instant::now());
+        }
         loop {
             tokio::select! {
                 biased;

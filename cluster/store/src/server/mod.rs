@@ -33,7 +33,7 @@ mod snapshots;
 mod start;
 mod watches;
 
-pub use config::{MAX_MEMBERS, MemberAddress, MemberConfig};
+pub use config::{MAX_MEMBERS, MemberAddress, MemberConfig, PeerTls};
 pub use local::{Following, Local};
 pub use start::StartError;
 
@@ -58,7 +58,7 @@ pub struct Member {
     shared: Arc<Shared>,
     inbox: mpsc::Sender<Input>,
     end: Arc<End>,
-    client_address: SocketAddr,
+    client_address: Option<SocketAddr>,
     /// Waits for the loop, then for the log, and ends all other tasks.
     _supervisor: AbortOnDrop<()>,
 }
@@ -136,8 +136,8 @@ impl Member {
         watch::changes(&tree, from, max)
     }
 
-    /// Where it listens for clients.
-    pub fn client_address(&self) -> SocketAddr {
+    /// Where it listens for clients, if it does.
+    pub fn client_address(&self) -> Option<SocketAddr> {
         self.client_address
     }
 

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use raft::{Body, Message, NodeId, SnapshotMeta};
 use rt::net::{OwnedReadHalf, OwnedWriteHalf, TcpStream};
 use rt::time::{sleep, timeout};
+use rt::tls::ClientTls;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::Arc;
@@ -95,11 +96,16 @@ impl Incoming {
 ///
 /// # Errors
 /// It was not taken; the follower may be asked again later.
-pub async fn ship(snapshots: &SnapshotDir, address: &str, hello: Hello, mut message: Message) -> io::Result<()> {
+pub async fn ship(
+    snapshots: &SnapshotDir,
+    (address, tls): (&str, &ClientTls),
+    hello: Hello,
+    mut message: Message,
+) -> io::Result<()> {
     let (meta, data) =
         snapshots.load_newest().await?.ok_or_else(|| io::Error::other("there is no snapshot to ship"))?;
     message.body = Body::Snapshot { meta };
-    let (mut reader, writer) = dial(address).await?.into_split();
+    let (mut reader, writer) = dial(address, tls).await?.into_split();
     tokio::select! {
         biased;
         verdict = await_verdict(&mut reader) => verdict,

@@ -93,8 +93,9 @@ impl Snapshots {
         let hello =
             Hello { purpose: Purpose::Snapshot, cluster_id: self.config.cluster_id(), from: self.config.id, to };
         let (dir, inbox) = (Arc::clone(&self.dir), self.inbox.clone());
+        let tls = self.config.peer_tls.client.clone();
         let shipment = async move {
-            let shipped = snapshot_transfer::ship(&dir, &address, hello, message).await;
+            let shipped = snapshot_transfer::ship(&dir, (&address, &tls), hello, message).await;
             match &shipped {
                 Ok(()) => tracing::info!(peer = to, "a snapshot was shipped"),
                 Err(error) => tracing::warn!(peer = to, %error, "a snapshot was not shipped"),

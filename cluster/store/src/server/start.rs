@@ -59,11 +59,9 @@ pub enum StartError {
 pub async fn start(config: MemberConfig) -> Result<Member, StartError> {
     config.validate()?;
     // First of all what changes nothing: a port in use must leave no directory behind.
-    let peer_listener = listen(&config.listen_peer).await?;
-    let client_listener = listen(&config.listen_client).await?;
-    let client_address = client_listener
-        .local_addr()
-        .map_err(|error| StartError::Listen { address: config.listen_client.clone(), error })?;
+    let peer_listener = listen(config.listen_peer.as_deref()).await?;
+    let client_listener = listen(config.listen_client.as_deref()).await?;
+    let client_address = client_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let config = Arc::new(config);
     let Opened { lock, wal, snapshot_dir, raft, state, snapshot_index } = open(&config).await?;
     tracing::info!(
@@ -72,8 +70,8 @@ pub async fn start(config: MemberConfig) -> Result<Member, StartError> {
         term = raft.term(),
         index = raft.last_index(),
         revision = state.revision(),
-        peers = %config.listen_peer,
-        clients = %config.listen_client,
+        peers = config.listen_peer.as_ref().map(display),
+        clients = config.listen_client.as_ref().map(display),
         "started"
     );
 
@@ -87,11 +85,15 @@ pub async fn start(config: MemberConfig) -> Result<Member, StartError> {
         link_tasks.into_iter().map(|task| rt::task::spawn("peer-link", task).abort_on_drop()).collect();
 
     let incoming = Incoming::new(Arc::clone(&snapshot_dir), Arc::clone(&shared));
-    let door = Doorkeeper::new(config.id, config.cluster_id(), inbox.clone(), incoming);
-    others.push(rt::task::spawn("peer-accept", door.run(peer_listener)).abort_on_drop());
+    let door = Doorkeeper::new(&config, inbox.clone(), incoming);
+    if let Some(listener) = peer_listener {
+        others.push(rt::task::spawn("peer-accept", door.run(listener)).abort_on_drop());
+    }
     let front =
         Front { inbox: inbox.clone(), shared: Arc::clone(&shared), progress_interval: config.progress_interval };
-    others.push(rt::task::spawn("client-accept", front.run(client_listener)).abort_on_drop());
+    if let Some(listener) = client_listener {
+        others.push(rt::task::spawn("client-accept", front.run(listener)).abort_on_drop());
+    }
 
     let snapshots = Snapshots::new(Arc::clone(&config), snapshot_dir, inbox.clone(), snapshot_index);
     let parts = Parts { config, raft, shared: Arc::clone(&shared), links, log, snapshots };
@@ -102,8 +104,10 @@ pub async fn start(config: MemberConfig) -> Result<Member, StartError> {
     Ok(Member { shared, inbox, end, client_address, _supervisor: supervisor })
 }
 
-async fn listen(address: &str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|error| StartError::Listen { address: address.to_owned(), error })
+async fn listen(address: Option<&str>) -> Result<Option<TcpListener>, StartError> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = TcpListener::bind(address).await;
+    listener.map(Some).map_err(|error| StartError::Listen { address: address.to_owned(), error })
 }
 
 /// What was on the disk, ready to go on.
@@ -150,6 +154,7 @@ fn routes(config: &MemberConfig) -> Vec<Route> {
     others
         .map(|(id, address)| Route {
             address: address.peer.clone(),
+            tls: config.peer_tls.client.clone(),
             hello: Hello { purpose: Purpose::Messages, cluster_id: config.cluster_id(), from: config.id, to: *id },
         })
         .collect()

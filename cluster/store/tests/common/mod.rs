@@ -69,8 +69,8 @@ impl Cluster {
             let host = world.add_host(&format!("s{id}"), address(id as u8));
             hosts.insert(id, host);
             let mut config = MemberConfig::new(&format!("s{id}"), id, members.clone(), "data");
-            config.listen_peer = "0.0.0.0:2380".to_owned();
-            config.listen_client = "0.0.0.0:2379".to_owned();
+            config.listen_peer = Some("0.0.0.0:2380".to_owned());
+            config.listen_client = Some("0.0.0.0:2379".to_owned());
             change(&mut config);
             let (running, stops) = (running.clone(), stops.clone());
             world.start(host, move || {

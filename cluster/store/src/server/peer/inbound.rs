@@ -5,6 +5,8 @@
 
 use super::frame::{Frame, HELLO_LEN, Hello, MAX_FRAME, Purpose};
 use crate::protocol::{FrameReader, decode};
+use crate::server::MemberConfig;
+use crate::server::config::PeerTls;
 use crate::server::input::Input;
 use crate::server::snapshot_transfer::{self, Incoming};
 use raft::NodeId;
@@ -38,6 +40,8 @@ pub struct Doorkeeper {
     pub id: NodeId,
     /// Its cluster.
     pub cluster_id: u64,
+    /// How connections are secured.
+    pub tls: PeerTls,
     /// Its loop.
     pub inbox: mpsc::Sender<Input>,
     /// Where incoming snapshots go.
@@ -47,8 +51,9 @@ pub struct Doorkeeper {
 
 impl Doorkeeper {
     /// For one member.
-    pub fn new(id: NodeId, cluster_id: u64, inbox: mpsc::Sender<Input>, incoming: Incoming) -> Self {
-        Self { id, cluster_id, inbox, incoming, current: Arc::default() }
+    pub fn new(config: &MemberConfig, inbox: mpsc::Sender<Input>, incoming: Incoming) -> Self {
+        let (id, cluster_id, tls) = (config.id, config.cluster_id(), config.peer_tls.clone());
+        Self { id, cluster_id, tls, inbox, incoming, current: Arc::default() }
     }
 
     /// Accepts connections for ever.
@@ -72,7 +77,14 @@ impl Doorkeeper {
     }
 
     /// Serves one connection to its end.
-    async fn greet(self, mut stream: TcpStream) {
+    async fn greet(self, stream: TcpStream) {
+        let mut stream = match stream.secure(&self.tls.server).await {
+            Ok(stream) => stream,
+            Err(error) => return tracing::warn!(%error, "a peer's connection cannot be secured"),
+        };
+        if !self.tls.admits(stream.peer_subject()) {
+            return tracing::warn!(shown = ?stream.peer_subject(), "a connection is refused: it is no member's");
+        }
         let mut hello = [0; HELLO_LEN];
         match timeout(HELLO_TIMEOUT, stream.read_exact(&mut hello)).await {
             Ok(Ok(_)) => {}

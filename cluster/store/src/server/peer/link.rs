@@ -20,6 +20,7 @@ use raft::NodeId;
 use rt::net::TcpStream;
 use rt::random::Random;
 use rt::time::{Instant, sleep, sleep_until, timeout};
+use rt::tls::ClientTls;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -60,6 +61,8 @@ struct Link {
 pub struct Route {
     /// Where the other listens for members.
     pub address: String,
+    /// How the connection is secured.
+    pub tls: ClientTls,
     /// What to say first.
     pub hello: Hello,
 }
@@ -95,7 +98,7 @@ async fn run(route: Route, mut queue: mpsc::Receiver<Frame>, connected: Arc<Atom
     let mut random = rt::random::stream(&format!("link to {}", route.hello.to));
     let mut known_down = false;
     loop {
-        match dial(&route.address).await {
+        match dial(&route.address, &route.tls).await {
             Ok(stream) => {
                 if known_down {
                     mark::sometimes!("peer link redialled");
@@ -133,8 +136,8 @@ fn backoff(random: &mut Random) -> Duration {
 }
 
 /// A new connection to `address`.
-pub async fn dial(address: &str) -> io::Result<TcpStream> {
-    let stream = timeout(DIAL_TIMEOUT, TcpStream::connect(address))
+pub async fn dial(address: &str, tls: &ClientTls) -> io::Result<TcpStream> {
+    let stream = timeout(DIAL_TIMEOUT, TcpStream::connect_secured(address, tls))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to dialling"))??;
     stream.set_nodelay(true)?;
