@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing where it stands")]
 
-use record::Record;
+use record::{CASE_FORMAT, Case, Record};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -66,10 +66,12 @@ fn replayed(folder: &Folder, path: &Path) -> Ended {
 #[test]
 fn wrong_usage_is_one_sentence_and_code_2_and_changes_nothing() {
     let folder = Folder::new("usage");
-    let wrong: [(&[&str], &str); 5] = [
+    let wrong: [(&[&str], &str); 7] = [
         (&["run", "--scenario", "storm"], "there is no scenario \"storm\"; there are store, "),
         (&["replay", "--seed", "1", "--scenario", "storm"], "there is no scenario"),
         (&["replay", "missing.json"], "cannot read missing.json"),
+        (&["replay", "missing.toml"], "cannot read missing.toml"),
+        (&["shrink", "missing.json"], "cannot read missing.json"),
         (&["determinism", "--scenario", "storm"], "there is no scenario"),
         (&["real", "--program", "missing"], "there is no program missing"),
     ];
@@ -128,4 +130,50 @@ fn a_run_is_the_same_whatever_the_number_of_workers() {
         facts
     };
     assert_eq!(facts("1"), facts("3"));
+}
+
+/// A quiet trial as a file.
+fn case(folder: &Folder, fails: &str) -> PathBuf {
+    let trial = sim::trial(sim::scenario("calm").unwrap(), 5);
+    let case = Case {
+        format: CASE_FORMAT,
+        fails: fails.to_owned(),
+        seed: trial.seed,
+        executor_seed: trial.executor_seed,
+        twin: trial.twin,
+        config: trial.config,
+        faults: trial.schedule.faults,
+    };
+    let path = folder.0.join("5.toml");
+    case.write(&path).unwrap();
+    path
+}
+
+#[test]
+fn a_trial_that_is_given_as_a_file_is_the_one_that_it_describes() {
+    let folder = Folder::new("case");
+    let path = case(&folder, "");
+    let ended = replayed(&folder, &path);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let drawn = folder.run(&["log", "--seed", "5", "--scenario", "calm", "--out", "drawn.log"]);
+    assert_eq!(drawn.code, Some(0), "{drawn:?}");
+    assert!(fs::read(folder.0.join("5.log")).unwrap() == fs::read(folder.0.join("drawn.log")).unwrap());
+}
+
+#[test]
+fn what_does_not_fail_is_not_shrunk() {
+    let folder = Folder::new("shrink");
+    let record = written(&folder, |record| record.panics.clear());
+    let ended = folder.run(&["shrink", record.to_str().unwrap()]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.err.contains("nothing failed in"), "{ended:?}");
+    let path = case(&folder, "");
+    let ended = folder.run(&["shrink", path.to_str().unwrap()]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.err.contains("say so with --guarantee"), "{ended:?}");
+    let before = fs::read(&path).unwrap();
+    let ended = folder.run(&["shrink", path.to_str().unwrap(), "--guarantee", "C1", "--orders", "2"]);
+    assert_eq!(ended.code, Some(13), "{ended:?}");
+    assert!(ended.out.contains("C1 does not fail when this trial is run again"), "{ended:?}");
+    assert!(fs::read(&path).unwrap() == before, "what cannot be shrunk is left as it was");
 }
