@@ -1,7 +1,7 @@
 //! `seaworthy up`, from its arguments to its end, and kubeconfigs for its users.
 
 use crate::args::{KubeconfigArgs, UpArgs};
-use crate::{FAILED, USAGE, fail, say};
+use crate::{FAILED, USAGE, ended, fail, say};
 use rt::time::{Instant, Timestamp, timeout};
 use seaworthy::kubeconfig::{self, Shows};
 use seaworthy::{Authority, Up, UpConfig, UpError};
@@ -72,10 +72,7 @@ pub async fn up(config: UpConfig) -> ExitCode {
         }
         () = attend(&up, began, nodes, &data_dir) => StopReason::Shutdown,
     };
-    match stopped {
-        StopReason::Shutdown => ExitCode::SUCCESS,
-        reason => fail(FAILED, &reason.to_string()),
-    }
+    ended(stopped)
 }
 
 /// Says when the cluster is ready and what to do then, and never returns.

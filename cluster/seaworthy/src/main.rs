@@ -96,6 +96,11 @@ async fn store(config: MemberConfig) -> ExitCode {
             server.shutdown().await
         }
     };
+    ended(stopped)
+}
+
+/// How the process ends whose role has stopped.
+fn ended(stopped: StopReason) -> ExitCode {
     match stopped {
         StopReason::Shutdown => ExitCode::SUCCESS,
         reason => fail(FAILED, &reason.to_string()),

@@ -3,13 +3,12 @@
 use crate::args::{AgentArgs, ServerArgs};
 use crate::config_file::{AgentFile, ServerFile, Setting, Source};
 use crate::here::default_dir;
-use crate::{FAILED, USAGE, fail, say};
+use crate::{FAILED, USAGE, ended, fail, say};
 use seaworthy::{
     AgentProcess, AgentProcessConfig, ApartError, JoinToken, Named, PodRange, ServerProcess, ServerProcessConfig,
 };
 use std::net::IpAddr;
 use std::process::ExitCode;
-use store::server::StopReason;
 
 /// The environment variable with a token, so that it is on no command line.
 pub const TOKEN_VARIABLE: &str = "SEAWORTHY_TOKEN";
@@ -149,10 +148,7 @@ pub async fn server(config: ServerProcessConfig) -> ExitCode {
             server.shutdown().await
         }
     };
-    match stopped {
-        StopReason::Shutdown => ExitCode::SUCCESS,
-        reason => fail(FAILED, &reason.to_string()),
-    }
+    ended(stopped)
 }
 
 /// Runs an agent until it is told to stop.
