@@ -17,8 +17,9 @@ const COLLECTOR: &str = "garbage-collector-controller";
 const EFFECT_NS: Ns = 5 * SECOND_NS;
 
 /// Whenever an object is deleted (removed, or marked for it) soon after the collector began to write about it, none of
-/// its owners lives as of that revision: an owner that is absent for the collector never comes back, so that the check
-/// holds whenever the collector looked.
+/// its owners lives soon after: an owner that is absent for the collector never comes back, so that the check holds
+/// whenever the collector looked. Soon after is as of the last revision that was seen together with the deletion, for
+/// the collector may have begun only then: after somebody else, its owner's controller, had deleted the object.
 ///
 /// What the collector writes may also be about the object's metadata, which is no deletion, and whoever deletes the
 /// object meanwhile is none of its business: a change of its owners ends the suspicion, and a user who asked for it is
@@ -38,7 +39,9 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
             continue;
         }
         findings.tested(1);
-        if let Some(owner) = living_owner(&timeline, &commit.key, old.metadata(), commit.revision - 1) {
+        let seen_with_it = world.commits.partition_point(|other| other.at_ns <= commit.at_ns);
+        let seen = world.commits[..seen_with_it].last().map_or(commit.revision, |last| last.revision);
+        if let Some(owner) = living_owner(&timeline, &commit.key, old.metadata(), seen) {
             let text = format!(
                 "{} ({}) was collected at revision {} although its owner {owner} lives",
                 commit.key,
@@ -156,6 +159,11 @@ mod tests {
 
     #[test]
     fn others_may_delete_what_has_an_owner() {
+        // The owner's controller did, in the moment in which the owner was deleted and the collector took notice.
+        let mut together = tale(Some(owner("uid-r", "")));
+        together.put("core/pods/default/a", &pod("uid-r", GOING));
+        together.put(OWNER, &owner("uid-r", &format!(r#"{GOING},"finalizers":["foregroundDeletion"]"#)));
+        together.passes(check, Guarantee::C29, 1);
         // Long after the collector wrote.
         let mut late = tale(Some(owner("uid-r", "")));
         late.at(16).delete("core/pods/default/a");
