@@ -27,6 +27,7 @@ pub mod leader;
 pub mod options;
 pub mod plan;
 mod queue;
+mod recent;
 mod transport;
 pub mod watch;
 mod wire;

@@ -4,10 +4,11 @@ use crate::client::Boxed;
 use crate::codec::Codec;
 use crate::error::{Error, from_wire};
 use crate::held::{Erased, take};
+use crate::recent;
 use crate::transport::Connection;
 use api::meta::v1;
 use api::{Object, ObjectExt};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use mark::sometimes;
@@ -63,7 +64,9 @@ impl<T: Object> WatchStream<T> {
     /// `Status` as the server says it, of code 410 when the version is gone; `Unreachable` when the connection broke, or
     /// when nothing came for the idle timeout. Nothing follows an error.
     pub async fn next(&mut self) -> Option<Result<WatchEvent<T>, Error>> {
-        let event = self.events.next_boxed().await?;
+        let line = self.events.next_line_boxed().await?;
+        let event = line.and_then(|line| (self.events.codec.event)(&line));
+        self.events.over |= event.is_err();
         Some(event.map(|event| event.map(take)))
     }
 
@@ -75,6 +78,9 @@ impl<T: Object> WatchStream<T> {
 
 /// What a watch tells next, or why it tells nothing more.
 type Told = Result<WatchEvent<Erased>, Error>;
+
+/// The next line of a watch, or why there is none.
+type Line = Result<Bytes, Error>;
 
 /// A [`WatchStream`] of a type that only its user knows.
 pub(crate) struct Events {
@@ -105,8 +111,17 @@ impl Events {
         self.endpoint
     }
 
-    /// See [`WatchStream::next`].
+    /// See [`WatchStream::next`]. Objects are shared with others who are told the same.
     pub(crate) async fn next(&mut self) -> Option<Told> {
+        let line = self.next_line().await?;
+        let event = line.and_then(|line| recent::event(self.codec, &line));
+        // Nothing follows a line that cannot be read.
+        self.over |= event.is_err();
+        Some(event)
+    }
+
+    /// The next line that is not empty.
+    async fn next_line(&mut self) -> Option<Line> {
         loop {
             if self.over {
                 return None;
@@ -115,9 +130,7 @@ impl Events {
                 if line.is_empty() {
                     continue;
                 }
-                let event = (self.codec.event)(&line);
-                self.over = event.is_err();
-                return Some(event);
+                return Some(Ok(line.freeze()));
             }
             let frame = timeout(self.idle_timeout, self.body.frame()).await;
             let problem = match frame {
@@ -145,8 +158,8 @@ impl Events {
     }
 
     /// The same for other crates, none of which has to compile it.
-    fn next_boxed(&mut self) -> Boxed<'_, Option<Told>> {
-        Box::pin(self.next())
+    fn next_line_boxed(&mut self) -> Boxed<'_, Option<Line>> {
+        Box::pin(self.next_line())
     }
 
     /// The next whole line, without its end.

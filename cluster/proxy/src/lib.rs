@@ -9,11 +9,12 @@
 //! handed to the host's network at most every [`SYNC_EVERY`].
 //!
 //! Limits: TCP; cluster IPs and no node ports, external IPs or load balancers; names with the cluster's domain, and
-//! `service.namespace` and `service.namespace.svc` as a search list would complete them; names of pods only for those
-//! behind a Service; no `ExternalName`.
+//! `service.namespace` and `service.namespace.svc` as a search list would complete them; names of pods
+//! for any address, whether or not a pod has it; no `ExternalName`.
 
 mod dns;
 mod service;
+mod slices;
 mod tables;
 
 pub use tables::{Changed, ServiceKey, Tables};
@@ -23,6 +24,7 @@ use api::core::v1::Service;
 use api::discovery::v1::EndpointSlice;
 use client::{Client, Informers};
 use rt::net::{Names, Redirects};
+use slices::Slices;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -68,24 +70,21 @@ pub async fn run(config: ProxyConfig, client: Client) {
     // Until everything was listed once, what is missing may exist: connections go on by the tables that are there.
     following.synced().await;
     let mut tables = Tables::new(&config.node, &config.domain);
+    let mut slices = Slices::default();
     // What an earlier process left in the host's network is replaced whatever it is.
     let mut changed = Changed::ALL;
     loop {
         let changes = subscription.next().await;
         let services = changes.iter().flat_map(|change| [change.old::<Service>(), change.new::<Service>()]);
-        let slices = changes.iter().flat_map(|change| [change.old::<EndpointSlice>(), change.new::<EndpointSlice>()]);
         let mut touched: BTreeSet<ServiceKey> =
             services.flatten().map(|service| (service.namespace().to_owned(), service.name().to_owned())).collect();
-        touched.extend(slices.flatten().filter_map(|slice| service::of_slice(&slice)));
+        for change in &changes {
+            touched.extend(slices.change(&change.name, change.old(), change.new()));
+        }
         let caches = following.caches();
         for key in touched {
             let service = caches.get::<Service>(&key.0, &key.1);
-            let slices: Vec<&EndpointSlice> = caches
-                .list::<EndpointSlice>(&key.0)
-                .map(|slice| &**slice)
-                .filter(|slice| service::of_slice(slice).as_ref() == Some(&key))
-                .collect();
-            changed |= tables.update(&key, service.map(|service| &**service), &slices);
+            changed |= tables.update(&key, service.map(|service| &**service), slices.of(&key));
         }
         if changed.any() && apply(&config, &tables, changed) {
             changed = Changed::default();

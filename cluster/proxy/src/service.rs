@@ -6,6 +6,7 @@ use api::discovery::v1::{Endpoint, EndpointSlice};
 use rt::net::Backends;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Label by which a slice names its Service.
@@ -51,7 +52,11 @@ pub fn is_headless(service: &Service) -> bool {
 ///
 /// Those to ready endpoints; if there is none, those that terminate and still serve (KEP-1669). With
 /// `internalTrafficPolicy: Local` only endpoints on this node count.
-pub fn redirects(service: &Service, slices: &[&EndpointSlice], node: &str) -> BTreeMap<SocketAddr, Backends> {
+pub fn redirects<'a>(
+    service: &Service,
+    slices: impl Iterator<Item = &'a EndpointSlice> + Clone,
+    node: &str,
+) -> BTreeMap<SocketAddr, Arc<Backends>> {
     let Some(spec) = &service.spec else { return BTreeMap::new() };
     let ips = cluster_ips(service);
     let local = spec.internal_traffic_policy.as_deref() == Some("Local");
@@ -62,17 +67,22 @@ pub fn redirects(service: &Service, slices: &[&EndpointSlice], node: &str) -> BT
     });
     let mut redirects = BTreeMap::new();
     for port in spec.ports.iter().flatten().filter(|port| is_tcp(port.protocol.as_deref())) {
-        let to = backends(port, slices, local.then_some(node));
+        let to = backends(port, slices.clone(), local.then_some(node));
+        let backends = Arc::new(Backends { to, affinity });
         for ip in &ips {
             let Ok(number) = u16::try_from(port.port) else { continue };
-            redirects.insert(SocketAddr::new(*ip, number), Backends { to: to.clone(), affinity });
+            redirects.insert(SocketAddr::new(*ip, number), backends.clone());
         }
     }
     redirects
 }
 
 /// The endpoints of one port, in order of address; only those on `node`, if one is given.
-fn backends(port: &ServicePort, slices: &[&EndpointSlice], node: Option<&str>) -> Vec<SocketAddr> {
+fn backends<'a>(
+    port: &ServicePort,
+    slices: impl Iterator<Item = &'a EndpointSlice>,
+    node: Option<&str>,
+) -> Vec<SocketAddr> {
     let (mut ready, mut terminating) = (BTreeSet::new(), BTreeSet::new());
     for slice in slices {
         let name = port.name.as_deref().unwrap_or_default();

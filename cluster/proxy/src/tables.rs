@@ -3,23 +3,27 @@
 use crate::{dns, service};
 use api::core::v1::Service;
 use api::discovery::v1::EndpointSlice;
+use imbl::OrdMap;
 use rt::net::{Backends, Names, Redirects};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Namespace and name of a Service.
 pub type ServiceKey = (String, String);
 
-/// What a node's proxy shall apply.
+/// What a node's proxy shall apply. A copy costs nothing.
 ///
 /// **Invariant:** it depends only on the Services and slices of the last update of each, not on the order of updates
-/// (`the_order_of_updates_does_not_matter`).
+/// (`the_order_of_updates_does_not_matter`, `one_address_of_two_services_is_the_firsts`).
 #[derive(Clone, Debug)]
 pub struct Tables {
     node: String,
     domain: String,
-    services: BTreeMap<ServiceKey, Arc<Contribution>>,
+    services: OrdMap<ServiceKey, Arc<Contribution>>,
+    /// What the Services contribute, added up.
+    redirects: Redirects,
+    names: Names,
 }
 
 /// Which tables an update changed.
@@ -48,52 +52,88 @@ impl std::ops::BitOrAssign for Changed {
     }
 }
 
-/// What one Service contributes. Shared, so that a copy of the tables for whoever looks at them is cheap.
-#[derive(Debug, Default, PartialEq)]
+/// What one Service contributes.
+#[derive(Debug, Default)]
 struct Contribution {
-    redirects: BTreeMap<SocketAddr, Backends>,
-    names: Names,
+    redirects: BTreeMap<SocketAddr, Arc<Backends>>,
+    names: BTreeMap<String, Arc<[IpAddr]>>,
 }
 
 impl Tables {
     /// Those of `node` in a cluster without Services.
     pub fn new(node: &str, domain: &str) -> Self {
-        Self { node: node.to_owned(), domain: domain.to_owned(), services: BTreeMap::new() }
+        Self {
+            node: node.to_owned(),
+            domain: domain.to_owned(),
+            services: OrdMap::new(),
+            redirects: Redirects::default(),
+            names: Names { table: OrdMap::new(), dashed_under: Some(dns::pods_domain(domain).into()) },
+        }
     }
 
     /// A Service, `None` if it is gone, with all of its slices. Says what that changes.
-    pub fn update(&mut self, key: &ServiceKey, service: Option<&Service>, slices: &[&EndpointSlice]) -> Changed {
-        let Some(service) = service else {
-            return if self.services.remove(key).is_some() { Changed::ALL } else { Changed::default() };
-        };
-        let contribution = Contribution {
-            redirects: service::redirects(service, slices, &self.node),
+    ///
+    /// Should two Services claim one address, which the API server prevents, the first by namespace and name has it.
+    pub fn update<'a>(
+        &mut self,
+        key: &ServiceKey,
+        service: Option<&Service>,
+        slices: impl Iterator<Item = &'a EndpointSlice> + Clone,
+    ) -> Changed {
+        let new = service.map_or_else(Contribution::default, |service| Contribution {
+            redirects: service::redirects(service, slices.clone(), &self.node),
             names: dns::names(service, slices, &self.domain),
+        });
+        let new = Arc::new(new);
+        let old = match service {
+            Some(_) => self.services.insert(key.clone(), new.clone()),
+            None => self.services.remove(key),
         };
-        let changed = match self.services.get(key) {
-            Some(old) => {
-                Changed { redirects: old.redirects != contribution.redirects, names: old.names != contribution.names }
-            }
-            None => Changed::ALL,
-        };
-        if changed.any() {
-            self.services.insert(key.clone(), Arc::new(contribution));
+        let old = old.unwrap_or_default();
+        let services = &self.services;
+        Changed {
+            redirects: follow(&mut self.redirects.0, &old.redirects, &new.redirects, |at| {
+                services.values().find_map(|service| service.redirects.get(at)).cloned()
+            }),
+            names: follow(&mut self.names.table, &old.names, &new.names, |name| {
+                services.values().find_map(|service| service.names.get(name)).cloned()
+            }),
         }
-        changed
     }
 
-    /// Where connections go. Should two Services claim one address, which the API server prevents, the first by
-    /// namespace and name has it.
+    /// Where connections go.
     pub fn redirects(&self) -> Redirects {
-        let all = self.services.values().rev().flat_map(|service| service.redirects.iter());
-        Redirects(all.map(|(at, backends)| (*at, backends.clone())).collect())
+        self.redirects.clone()
     }
 
     /// What names stand for.
     pub fn names(&self) -> Names {
-        let all = self.services.values().rev().flat_map(|service| service.names.iter());
-        all.map(|(name, addresses)| (name.clone(), addresses.clone())).collect()
+        self.names.clone()
     }
+}
+
+/// Brings a sum up to date after one of its parts changed from `old` to `new`: `first` finds what is there now, in
+/// whichever part comes first. Says whether the sum changed.
+fn follow<K: Ord + Clone, V: PartialEq + Clone>(
+    sum: &mut OrdMap<K, V>,
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+    first: impl Fn(&K) -> Option<V>,
+) -> bool {
+    let gone = old.keys().filter(|key| !new.contains_key(key));
+    let other = new.iter().filter(|(key, value)| old.get(key) != Some(value)).map(|(key, _)| key);
+    let mut changed = false;
+    for key in gone.chain(other) {
+        let now = first(key);
+        if sum.get(key) != now.as_ref() {
+            changed = true;
+            match now {
+                Some(value) => sum.insert(key.clone(), value),
+                None => sum.remove(key),
+            };
+        }
+    }
+    changed
 }
 
 #[cfg(test)]
@@ -161,7 +201,7 @@ mod tests {
         let (key, service) = service_of(service);
         let slice = slice_of(&key.1, endpoints);
         let mut tables = Tables::new("n1", "cluster.local");
-        tables.update(&key, Some(&service), &[&slice]);
+        tables.update(&key, Some(&service), [&slice].into_iter());
         tables
     }
 
@@ -172,7 +212,7 @@ mod tests {
             let sticky = backends.affinity.map_or(String::new(), |time| format!(" for {} s", time.as_secs()));
             text += &format!("{at} -> {:?}{sticky}\n", backends.to);
         }
-        for (name, addresses) in tables.names() {
+        for (name, addresses) in tables.names().table {
             text += &format!("{name} = {addresses:?}\n");
         }
         expected.assert_eq(&text);
@@ -250,19 +290,38 @@ mod tests {
         let (two, second) = service_of("b 10.96.0.2");
         let (a, b) = (slice_of("a", "10.1.0.2@n1:rs"), slice_of("b", "10.1.0.3@n1:rs"));
         let mut forth = Tables::new("n1", "cluster.local");
-        forth.update(&one, Some(&first), &[]);
-        forth.update(&two, Some(&second), &[&b]);
-        forth.update(&one, Some(&first), &[&a]);
+        forth.update(&one, Some(&first), std::iter::empty());
+        forth.update(&two, Some(&second), [&b].into_iter());
+        forth.update(&one, Some(&first), [&a].into_iter());
         let mut back = Tables::new("n1", "cluster.local");
-        back.update(&two, Some(&second), &[&b]);
-        back.update(&one, Some(&first), &[&a]);
+        back.update(&two, Some(&second), [&b].into_iter());
+        back.update(&one, Some(&first), [&a].into_iter());
         assert_eq!((forth.redirects(), forth.names()), (back.redirects(), back.names()));
-        assert_eq!(back.update(&one, Some(&first), &[&a]), Changed::default());
+        assert_eq!(back.update(&one, Some(&first), [&a].into_iter()), Changed::default());
         let other = slice_of("a", "10.1.0.2@n1:r");
-        assert_eq!(back.update(&one, Some(&first), &[&other]), Changed::default(), "it still is ready");
+        assert_eq!(back.update(&one, Some(&first), [&other].into_iter()), Changed::default(), "it still is ready");
         let other = slice_of("a", "10.1.0.2@n1:s");
-        assert_eq!(back.update(&one, Some(&first), &[&other]), Changed { redirects: true, names: false });
-        assert_eq!(back.update(&one, None, &[]), Changed::ALL);
+        assert_eq!(back.update(&one, Some(&first), [&other].into_iter()), Changed { redirects: true, names: false });
+        assert_eq!(back.update(&one, None, std::iter::empty()), Changed::ALL);
         assert_eq!(back.redirects().0.len(), 1, "a Service that is gone is redirected no more");
+    }
+
+    #[test]
+    fn one_address_of_two_services_is_the_firsts() {
+        let (one, first) = service_of("a 10.96.0.1");
+        let (two, second) = service_of("b 10.96.0.1");
+        let (a, b) = (slice_of("a", "10.1.0.2@n1:rs"), slice_of("b", "10.1.0.3@n1:rs"));
+        let to = |tables: &Tables| {
+            tables.redirects().0.into_iter().map(|(_, backends)| backends.to[0].to_string()).collect::<Vec<_>>()
+        };
+        let mut tables = Tables::new("n1", "cluster.local");
+        tables.update(&two, Some(&second), [&b].into_iter());
+        assert_eq!(to(&tables), ["10.1.0.3:8080"]);
+        tables.update(&one, Some(&first), [&a].into_iter());
+        assert_eq!(to(&tables), ["10.1.0.2:8080"]);
+        let other = slice_of("b", "10.1.0.4@n1:rs");
+        assert!(!tables.update(&two, Some(&second), [&other].into_iter()).redirects, "it is not the first");
+        tables.update(&one, None, std::iter::empty());
+        assert_eq!(to(&tables), ["10.1.0.4:8080"]);
     }
 }

@@ -24,6 +24,9 @@ const DRAIN_PAUSE: Duration = Duration::from_secs(5);
 /// A cordoned node takes pods again after this long.
 const CORDON_MS: std::ops::Range<u64> = 5_000..40_000;
 
+/// Pods deleted in the end at most: of several apps, and not all of one.
+const LAST_DELETED: usize = 6;
+
 /// Before another attempt at something that must be done before the trial goes on.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
@@ -140,7 +143,7 @@ pub(super) async fn node_operator(setting: Setting, api: Client) {
 }
 
 /// Who looks after pods: evicts and deletes some, and runs some that are never restarted, until the faults end; then
-/// deletes a few more, which must be replaced as if nothing had ever been wrong.
+/// deletes those of a node, which must be replaced as if nothing had ever been wrong.
 pub(super) async fn pod_operator(setting: Setting, api: Client) {
     let mut random = stream(setting.seed, "operator", 1);
     let mut runs = 0;
@@ -156,7 +159,21 @@ pub(super) async fn pod_operator(setting: Setting, api: Client) {
             }
         }
     }
-    delete_or_evict(&setting, &api, &mut random, false).await;
+    delete_of_a_node(&setting, &api, &mut random).await;
+}
+
+/// Deletes the pods of one node, those apart that are to be left alone: several Services change at the same time.
+async fn delete_of_a_node(setting: &Setting, api: &Client, random: &mut Random) {
+    let Ok(mut pods) = api.list::<Pod>("", &ListOptions::default()).await else { return };
+    pods.items.retain(|pod| !app_of(pod).is_some_and(|app| is_called_left_alone(app)) && node_of(pod).is_some());
+    if pods.items.is_empty() {
+        return;
+    }
+    let chosen = random.below(pods.items.len() as u64) as usize;
+    let node = node_of(&pods.items[chosen]);
+    for pod in pods.items.iter().filter(|pod| node_of(pod) == node).take(LAST_DELETED) {
+        perform(setting, api, &Ask::delete_pod(pod.namespace(), pod.name())).await;
+    }
 }
 
 /// Waits, but for no longer than the faults last: then all is left in order at once, and what comes after is judged. False
@@ -200,6 +217,10 @@ async fn delete_or_evict(setting: &Setting, api: &Client, random: &mut Random, e
 fn is_ready(node: &Node) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn node_of(pod: &Pod) -> Option<&String> {
+    pod.spec.as_ref()?.node_name.as_ref()
 }
 
 fn app_of(pod: &Pod) -> Option<&String> {

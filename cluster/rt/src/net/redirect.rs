@@ -7,14 +7,15 @@
 //! The tables belong to the host's kernel and resolver: they outlive the process that set them, and a reboot empties
 //! them. On a real machine nothing applies them yet: setting them is `Unsupported` there.
 
-use std::collections::BTreeMap;
+use imbl::OrdMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// Where connections to some addresses really go.
+/// Where connections to some addresses really go. A copy costs nothing, and shares what does not change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Redirects(pub BTreeMap<SocketAddr, Backends>);
+pub struct Redirects(pub OrdMap<SocketAddr, Arc<Backends>>);
 
 /// Where connections to one address really go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,8 +26,31 @@ pub struct Backends {
     pub affinity: Option<Duration>,
 }
 
-/// Names that this host's resolver knows besides those of hosts, in lower case, each with its addresses.
-pub type Names = BTreeMap<String, Vec<IpAddr>>;
+/// Names that this host's resolver knows besides those of hosts. A copy costs nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// In lower case, each with its addresses.
+    pub table: OrdMap<String, Arc<[IpAddr]>>,
+    /// Below it every address has a name in every domain of one label, whether or not anybody has the address:
+    /// `10-1-2-3.default.pod.cluster.local` with `pod.cluster.local` (CoreDNS' `pods insecure`).
+    pub dashed_under: Option<Arc<str>>,
+}
+
+impl Names {
+    /// What a name stands for; `None` if it is not known. Upper and lower case are the same.
+    pub fn find(&self, name: &str) -> Option<Arc<[IpAddr]>> {
+        let name = name.to_ascii_lowercase();
+        self.table.get(&name).cloned().or_else(|| self.dashed(&name).map(|address| Arc::from([address])))
+    }
+
+    fn dashed(&self, name: &str) -> Option<IpAddr> {
+        let below = name.strip_suffix(&**self.dashed_under.as_ref()?)?.strip_suffix('.')?;
+        let (dashed, domain) = below.split_once('.')?;
+        let is_label = !domain.is_empty() && !domain.contains('.');
+        let address = |sign| dashed.replace('-', sign).parse().ok();
+        address(".").or_else(|| address(":")).filter(|_| is_label)
+    }
+}
 
 /// Makes this host answer for `address` too, as the host of a pod does for the pod's. The address is as that of a network
 /// namespace of its own: who listens on it is heard there alone, and who listens on all of the host's is not heard there.
@@ -79,4 +103,29 @@ pub fn set_names(names: Names) -> io::Result<()> {
     }
     let _ = names;
     Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_with_dashes_is_a_name_of_its_own() {
+        let table = [("web.default".to_owned(), Arc::from([IpAddr::from([10, 96, 0, 1])]))].into_iter().collect();
+        let names = Names { table, dashed_under: Some("pod.cluster.local".into()) };
+        let found = |name: &str| names.find(name).map(|addresses| addresses[0].to_string());
+        assert_eq!(found("Web.default").as_deref(), Some("10.96.0.1"));
+        assert_eq!(found("10-1-2-3.default.pod.cluster.local").as_deref(), Some("10.1.2.3"));
+        assert_eq!(found("fd00--7.default.pod.cluster.local").as_deref(), Some("fd00::7"));
+        for unknown in [
+            "10-1-2-3.pod.cluster.local",
+            "10-1-2-3.a.b.pod.cluster.local",
+            "10-1-2-3.default.xpod.cluster.local",
+            "10-1-2.default.pod.cluster.local",
+            "10-1-2-3.default.svc.cluster.local",
+        ] {
+            assert_eq!(found(unknown), None, "{unknown}");
+        }
+        assert_eq!(Names::default().find("10-1-2-3.default.pod.cluster.local"), None);
+    }
 }

@@ -1,6 +1,7 @@
 //! What a host's kernel and resolver were told: added addresses, redirects, names.
 
 use super::*;
+use imbl::OrdMap;
 use rt::net::{Backends, Names, Redirects, add_address, remove_address, set_names, set_redirects};
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,7 +14,7 @@ fn ip(address: &str) -> IpAddr {
 
 fn redirects(to: &[&str], affinity: Option<Duration>) -> Redirects {
     let to = to.iter().map(|to| to.parse().unwrap()).collect();
-    Redirects([(SERVICE.parse().unwrap(), Backends { to, affinity })].into())
+    Redirects(OrdMap::unit(SERVICE.parse().unwrap(), Arc::new(Backends { to, affinity })))
 }
 
 /// Serves `address` on `b`, which answers each connection with `name`.
@@ -86,7 +87,8 @@ pub async fn a_redirected_connection_goes_to_one_of_its_backends(scene: Scene) {
 }
 
 pub async fn told_names_resolve_until_a_reboot(scene: Scene) {
-    let names: Names = [("web.example".to_owned(), vec![ip("10.0.0.2:1"), ip("10.0.0.3:1")])].into();
+    let table = OrdMap::unit("web.example".to_owned(), Arc::from([ip("10.0.0.2:1"), ip("10.0.0.3:1")]));
+    let names = Names { table, dashed_under: None };
     scene.on(scene.a, async { set_names(names) }).await.unwrap();
     let found = scene.on(scene.a, lookup_host("Web.example:80")).await.unwrap();
     assert_eq!(found.len(), 2);

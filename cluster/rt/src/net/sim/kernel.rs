@@ -35,7 +35,7 @@ impl Kernel {
         Kernel {
             addresses: BTreeSet::new(),
             redirects: Redirects::default(),
-            names: Names::new(),
+            names: Names::default(),
             chosen: BTreeMap::new(),
             random,
         }
@@ -112,7 +112,7 @@ impl Network {
     /// What `host` was told that `name` stands for, beginning anywhere in the list, as name servers answer.
     pub(super) fn told_name(&mut self, host: u32, name: &str) -> Option<Vec<IpAddr>> {
         let kernel = &mut self.hosts[host as usize].kernel;
-        let mut addresses = kernel.names.get(&name.to_ascii_lowercase())?.clone();
+        let mut addresses = kernel.names.find(name)?.to_vec();
         if addresses.len() > 1 {
             let first = kernel.random.below(addresses.len() as u64);
             addresses.rotate_left(first as usize);
