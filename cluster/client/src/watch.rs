@@ -164,7 +164,7 @@ impl Events {
 
     /// The next whole line, without its end.
     fn line(&mut self) -> Option<BytesMut> {
-        match self.buffer[self.scanned..].iter().position(|&byte| byte == b'\n') {
+        match memchr::memchr(b'\n', &self.buffer[self.scanned..]) {
             Some(found) => {
                 let mut line = self.buffer.split_to(self.scanned + found + 1);
                 line.truncate(line.len() - 1);
