@@ -1,6 +1,10 @@
 //! The facts of the tables as one JSON document, for scripts. Times are nanoseconds, shares are from 0 to 1.
 
+use crate::Report;
+use crate::coverage::Coverage;
 use crate::failure::Failure;
+use crate::findings::Finding;
+use crate::run::Run;
 use crate::summary::{Operations, Struck, Summary, Tally};
 use record::{Guarantee, Ns, Side};
 use serde::Serialize;
@@ -16,6 +20,7 @@ struct Facts<'a> {
     exit_code: u8,
     guarantees: Vec<Row>,
     faults: &'a BTreeMap<String, Struck>,
+    coverage: &'a Coverage,
     never_struck: Vec<&'a str>,
     marks: &'a BTreeMap<String, u64>,
     marks_never_reached: Vec<&'a str>,
@@ -28,6 +33,15 @@ struct Facts<'a> {
     simulated_s_per_cpu_s: Option<f64>,
     failures: &'a [Failure],
     lost_seeds: &'a BTreeSet<u64>,
+    findings: Vec<Finding>,
+}
+
+/// The facts, and what was run.
+#[derive(Serialize)]
+struct Reported<'a> {
+    #[serde(flatten)]
+    facts: Facts<'a>,
+    run: &'a Run,
 }
 
 #[derive(Serialize)]
@@ -43,6 +57,10 @@ struct Row {
 impl Summary {
     /// One JSON document in one line: the same facts as the tables, and the failures.
     pub fn json(&self) -> String {
+        written(&self.facts())
+    }
+
+    fn facts(&self) -> Facts<'_> {
         let row = |g: &record::Guaranteed| Row {
             id: g.id,
             text: g.text,
@@ -51,7 +69,7 @@ impl Summary {
             tally: self.guarantees.get(&g.id).copied().unwrap_or_default(),
         };
         let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
-        let facts = Facts {
+        Facts {
             trials: self.trials,
             held: self.held,
             failed: self.trials - self.held,
@@ -60,6 +78,7 @@ impl Summary {
             exit_code: crate::exit_code(self),
             guarantees: self.promised().map(row).collect(),
             faults: &self.faults,
+            coverage: &self.coverage,
             never_struck: self.never_struck(),
             marks: &self.marks,
             marks_never_reached: self.never_reached(),
@@ -72,9 +91,20 @@ impl Summary {
             simulated_s_per_cpu_s: self.speed(),
             failures: &self.failures,
             lost_seeds: &self.lost_seeds,
-        };
-        serde_json::to_string(&facts).expect("strings, numbers and maps with string keys always have a JSON form")
+            findings: self.findings(),
+        }
     }
+}
+
+impl Report<'_> {
+    /// `report.json`: what [`Summary::json`] says, and under `run` what was run; [`crate::Previous`] reads it.
+    pub fn json(&self) -> String {
+        written(&Reported { facts: self.summary.facts(), run: self.run })
+    }
+}
+
+fn written(document: &impl Serialize) -> String {
+    serde_json::to_string(document).expect("strings, numbers and maps with string keys always have a JSON form")
 }
 
 #[cfg(test)]
@@ -117,6 +147,25 @@ mod tests {
         assert_eq!(facts["overlapping_share"], 0.5);
         assert_eq!(facts["simulated_s_per_cpu_s"], 1000.0);
         assert_eq!(facts["failures"][0], json!({"seed": 17, "what": "C2", "at_ns": 5, "text": "lost"}));
+    }
+
+    #[test]
+    fn the_next_run_reads_what_this_one_wrote() {
+        let mut failed = record(17);
+        violated(&mut failed, Guarantee::C2, 5, "lost");
+        let summary = Summary::of(&failed, 7);
+        let seeds = crate::Seeds::of([17]);
+        let run = Run { scenario: "store".into(), asked: 1, seeds, took_s: 0.25, ..Run::default() };
+        let written = Report { run: &run, summary: &summary, previous: None }.json();
+        let read = crate::Previous::parse(&written).unwrap();
+        assert_eq!((read.run, read.findings), (run, summary.findings()));
+        let (facts, own): (Value, Value) =
+            (serde_json::from_str(&written).unwrap(), serde_json::from_str(&summary.json()).unwrap());
+        for (name, value) in own.as_object().unwrap() {
+            assert_eq!(&facts[name], value, "{name}");
+        }
+        assert_eq!(facts["coverage"]["kill"]["leader"], json!({"election": 1}));
+        assert_eq!(crate::Previous::parse("{}"), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! **Invariant:** merging summaries gives the same whatever the order (`merging_is_the_same_in_any_order`), so that the
 //! result of a run does not depend on which worker was faster.
 
+use crate::coverage::{self, Coverage};
 use crate::failure::Failure;
 use record::{
     Answer, GUARANTEES, Guarantee, Guaranteed, Kind, Ns, Observation, Operation, Outcome, Record, Scope, Side, Strike,
@@ -31,6 +32,8 @@ pub struct Summary {
     pub guarantees: BTreeMap<Guarantee, Tally>,
     /// By kind of fault, as its name; kinds that never struck are missing.
     pub faults: BTreeMap<String, Struck>,
+    /// By kind of fault, as its name: whom it hit, and in which phase.
+    pub coverage: Coverage,
     /// How often each mark was said; 0 for those that were only expected.
     pub marks: BTreeMap<String, u64>,
     /// What clients asked.
@@ -47,7 +50,15 @@ pub struct Summary {
     pub failures: Vec<Failure>,
     /// Seeds whose process died or that diverged; the lowest [`MAX_KEPT`].
     pub lost_seeds: BTreeSet<u64>,
+    /// By what failed, a guarantee's id, [`CRASH`] or [`DIVERGENCE`]: in which seeds; of each the lowest [`MAX_KEPT`].
+    pub failing: BTreeMap<String, BTreeSet<u64>>,
 }
+
+/// What fails in a trial in which product code panicked, or whose process died.
+pub const CRASH: &str = "crash";
+
+/// What fails in a seed that did two different things.
+pub const DIVERGENCE: &str = "divergence";
 
 /// What trials of an orchestrator come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,12 +122,17 @@ impl Summary {
 
     /// Of one trial whose process died and left no record.
     pub fn crashed(seed: u64) -> Self {
-        Self { trials: 1, crashed: 1, lost_seeds: BTreeSet::from([seed]), ..Self::default() }
+        Self { trials: 1, crashed: 1, ..Self::lost(seed, CRASH) }
     }
 
     /// Of one seed that did two different things; its trials are counted elsewhere.
     pub fn diverged(seed: u64) -> Self {
-        Self { diverged: 1, lost_seeds: BTreeSet::from([seed]), ..Self::default() }
+        Self { diverged: 1, ..Self::lost(seed, DIVERGENCE) }
+    }
+
+    fn lost(seed: u64, what: &str) -> Self {
+        let seeds = BTreeSet::from([seed]);
+        Self { lost_seeds: seeds.clone(), failing: BTreeMap::from([(what.to_owned(), seeds)]), ..Self::default() }
     }
 
     /// Adds one judged trial that took this much CPU time.
@@ -133,7 +149,14 @@ impl Summary {
             tally.held += u64::from(!failed && verdict.tested > 0);
             tally.tested += verdict.tested;
             tally.largest_ns = tally.largest_ns.max(verdict.largest_ns);
+            if failed {
+                self.failing.entry(verdict.guarantee.to_string()).or_default().insert(record.seed);
+            }
         }
+        if !record.panics.is_empty() {
+            self.failing.entry(CRASH.to_owned()).or_default().insert(record.seed);
+        }
+        coverage::add(&mut self.coverage, record);
         for strike in &record.strikes {
             let struck = self.faults.entry(strike.kind.name().to_owned()).or_default();
             struck.struck += 1;
@@ -172,6 +195,7 @@ impl Summary {
             struck.struck += more.struck;
             struck.busy += more.busy;
         }
+        coverage::merge(&mut self.coverage, &other.coverage);
         for (mark, times) in &other.marks {
             *self.marks.entry(mark.clone()).or_default() += times;
         }
@@ -184,6 +208,9 @@ impl Summary {
         self.cpu_ns += other.cpu_ns;
         self.failures.extend(other.failures.iter().cloned());
         self.lost_seeds.extend(&other.lost_seeds);
+        for (what, seeds) in &other.failing {
+            self.failing.entry(what.clone()).or_default().extend(seeds);
+        }
         self.keep_the_lowest();
     }
 
@@ -229,8 +256,10 @@ impl Summary {
     fn keep_the_lowest(&mut self) {
         self.failures.sort();
         self.failures.truncate(MAX_KEPT);
-        while self.lost_seeds.len() > MAX_KEPT {
-            self.lost_seeds.pop_last();
+        for seeds in self.failing.values_mut().chain([&mut self.lost_seeds]) {
+            while seeds.len() > MAX_KEPT {
+                seeds.pop_last();
+            }
         }
     }
 }
@@ -277,19 +306,14 @@ impl Clusters {
     }
 }
 
-/// A rollout is taken to be under way for this long after a user asked for it: most take longer.
-const ROLLOUT_NS: Ns = 10_000_000_000;
-
 /// Whether another member came to lead than the one before while a Deployment was being rolled out.
 fn leader_changed_in_rollout(record: &Record) -> bool {
-    let rolls = record.cluster.writes.iter().filter(|write| write.what == "roll");
-    let rolls: Vec<Ns> =
-        rolls.filter(|write| matches!(write.outcome, Answer::Ok { .. })).map(|write| write.invoked_ns).collect();
+    let rollouts = coverage::rollouts(record);
     let mut last = None;
     record.observations.iter().any(|observation| {
         let Observation::Leads { at_ns, member, .. } = observation else { return false };
         let changed = last.replace(*member).is_some_and(|before| before != *member);
-        changed && rolls.iter().any(|roll| (*roll..*roll + ROLLOUT_NS).contains(at_ns))
+        changed && rollouts.iter().any(|rollout| rollout.contains(at_ns))
     })
 }
 

@@ -19,8 +19,11 @@ pub fn write(path: &Path, record: &Record) -> io::Result<()> {
     write_whole(path, &document)
 }
 
-/// Writes a file of which nobody ever sees a part.
-pub(crate) fn write_whole(path: &Path, document: &[u8]) -> io::Result<()> {
+/// Writes a file of which nobody ever sees a part. Whoever reads `path` meanwhile sees what was there before.
+///
+/// # Errors
+/// What the file system says. Nothing at `path` has changed then.
+pub fn write_whole(path: &Path, document: &[u8]) -> io::Result<()> {
     let partial = partial(path);
     let written = write_synced(&partial, document).and_then(|()| fs::rename(&partial, path));
     if written.is_err() {

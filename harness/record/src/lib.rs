@@ -22,7 +22,7 @@ mod twin;
 pub use case::{CASE_FORMAT, Case, CaseError};
 pub use cluster::*;
 pub use faults::{Kind, Ns};
-pub use file::{ReadError, read, write};
+pub use file::{ReadError, read, write, write_whole};
 pub use guarantees::{
     CONVERGE_NS, ELECTION_NS, FAILOVER_NS, GUARANTEES, Guarantee, Guaranteed, PROGRESS_NS, QUEUE_NS, Scope, Side,
 };

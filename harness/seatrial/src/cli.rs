@@ -22,6 +22,7 @@ Exit codes:
   12  product code panicked, or a worker died
   13  the same seed did two different things
   14  a guarantee was never put to the test (judged from 100 seeds on)
+ 130  interrupted, and nothing that was tried failed
 
 Begin with:
   cargo trial run";
@@ -106,7 +107,10 @@ Examples:
   cargo trial run --seeds 200 --jobs 8       seeds 1 to 200, eight at once
   cargo trial run --seed 17                  seed 17 alone
   cargo trial run --seed 1000 --seeds 50     seeds 1000 to 1049
-  cargo trial run --json > trials.json")]
+  cargo trial run --json > trials.json
+  cargo trial run --out nightly              and then open nightly/index.html
+
+Ctrl-C ends it early, with table and report of what was done so far; a second one at once.")]
 pub struct Run {
     /// How many seeds [default: 20, or 1 with --seed]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
@@ -119,7 +123,7 @@ pub struct Run {
     pub jobs: Option<u16>,
     #[command(flatten)]
     pub setting: Setting,
-    /// Where records and logs of failing trials go
+    /// Where the report goes (index.html, summary.md, junit.xml, report.json), and records and logs of failing trials
     #[arg(long, value_name = "DIR", default_value = "target/trials")]
     pub out: PathBuf,
     /// Print JSON instead of the table
@@ -147,6 +151,7 @@ impl Run {
 Examples:
   cargo trial replay --seed 17
   cargo trial replay --seed 17 --log 17.log
+  cargo trial replay --seed 17 --html 17.html
   cargo trial replay target/trials/17.json
   cargo trial replay target/trials/17.toml   what `shrink` left of it")]
 pub struct Replay {
@@ -161,6 +166,9 @@ pub struct Replay {
     /// Where the whole log goes [default: target/trials/SEED.log]
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
+    /// Where a page with the trial's timeline goes; none is written if not given
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -20,10 +20,27 @@ impl Exit {
     /// The same seed did two different things.
     pub const DIVERGENCE: Self = Self(13);
 
+    /// Stopped by Ctrl-C or SIGTERM before everything was tried; nothing that was tried failed. What shells say of it.
+    pub const INTERRUPTED: Self = Self(130);
+
+    /// As the system takes it.
+    pub fn code(self) -> i32 {
+        i32::from(self.0)
+    }
+
     /// That of judged trials: one of the above, 11 if something did not happen in time, 14 if something was never put
     /// to the test.
     pub fn of(summary: &reports::Summary) -> Self {
         Self(reports::exit_code(summary))
+    }
+
+    /// That of trials of which not all were made: what failed counts more than that, and what was never put to the test
+    /// says nothing.
+    pub fn of_some(summary: &reports::Summary) -> Self {
+        match reports::exit_code(summary) {
+            0 | 14 => Self::INTERRUPTED,
+            code => Self(code),
+        }
     }
 }
 

@@ -16,6 +16,11 @@ pub fn cpu_ns() -> u64 {
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
+/// Seconds since 1970; 0 if the clock is before that.
+pub fn unix_s() -> u64 {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())
+}
+
 /// Resident memory of this process, in bytes; 0 if the system does not say.
 pub fn rss_bytes() -> u64 {
     let pages =

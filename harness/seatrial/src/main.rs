@@ -17,6 +17,7 @@ mod cargo;
 mod cli;
 mod determinism;
 mod exit;
+mod interrupt;
 mod live;
 mod machine;
 mod mirror;
@@ -25,6 +26,7 @@ mod observe;
 mod patch;
 mod pool;
 mod replay;
+mod report;
 mod run;
 #[cfg(test)]
 mod scan;

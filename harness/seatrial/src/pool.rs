@@ -7,7 +7,8 @@
 //! A worker is replaced after a number of trials, when it has grown large, and when it dies or falls silent. Its death
 //! is the result of the seed that it was working on, never of the run.
 //!
-//! **Invariant:** every seed handed out gets exactly one result (`a_worker_that_dies_costs_its_seed_and_no_other`).
+//! **Invariant:** every seed handed out gets exactly one result (`a_worker_that_dies_costs_its_seed_and_no_other`), unless
+//! the crew is stopped at it (`a_crew_that_is_stopped_leaves_at_once_and_says_nothing_of_what_it_was_at`).
 
 use crate::machine;
 use anyhow::Context;
@@ -18,10 +19,14 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// From look to look whether the crew is stopped: who stopped it does not notice the difference.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Trials after which a worker is replaced: what an allocator keeps or a simulation leaks never adds up to much.
 const TRIALS_PER_WORKER: u32 = 50;
@@ -60,11 +65,13 @@ pub fn work<J: DeserializeOwned, T: Serialize>(mut attempt: impl FnMut(&J) -> an
 
 /// Who works.
 #[derive(Clone, Copy, Debug)]
-pub struct Crew {
+pub struct Crew<'a> {
     /// Workers at once.
     pub slots: usize,
     /// Wall time after which a job counts as hung.
     pub hung_after: Duration,
+    /// Set from outside, at any time: workers are ended, and what they were at has no result.
+    pub stop: &'a AtomicBool,
 }
 
 /// What came of a seed.
@@ -77,13 +84,14 @@ pub enum Done<T> {
 }
 
 /// Runs `jobs`, each under its seed, on the crew's workers and calls `each` as results come in, in any order but
-/// never two at a time. Once `each` breaks, no further job is begun; those under way still come in.
+/// never two at a time. Once `each` breaks, no further job is begun; those under way still come in. Once the crew is
+/// stopped, nothing more comes in.
 ///
 /// # Errors
 /// A worker that cannot be started at all.
 pub fn run<J, T>(
     worker: impl Fn() -> Command + Sync,
-    crew: Crew,
+    crew: Crew<'_>,
     jobs: impl IntoIterator<Item = (u64, J)>,
     each: impl FnMut(u64, Done<T>) -> ControlFlow<()> + Send,
 ) -> std::io::Result<()>
@@ -94,7 +102,7 @@ where
     let desk = Mutex::new(Desk { jobs: jobs.into_iter().collect(), each, failure: Ok(()) });
     std::thread::scope(|scope| {
         for _ in 0..crew.slots {
-            scope.spawn(|| slot(&worker, crew.hung_after, &desk));
+            scope.spawn(|| slot(&worker, crew, &desk));
         }
     });
     desk.into_inner().unwrap_or_else(PoisonError::into_inner).failure
@@ -108,7 +116,7 @@ struct Desk<J, E> {
 }
 
 /// One worker after the other, until no job is left.
-fn slot<J, T, E>(start: &impl Fn() -> Command, hung_after: Duration, desk: &Mutex<Desk<J, E>>)
+fn slot<J, T, E>(start: &impl Fn() -> Command, crew: Crew<'_>, desk: &Mutex<Desk<J, E>>)
 where
     J: Serialize,
     T: DeserializeOwned,
@@ -117,6 +125,9 @@ where
     let desk = || desk.lock().unwrap_or_else(PoisonError::into_inner);
     let mut worker: Option<Worker> = None;
     loop {
+        if crew.stop.load(Ordering::Relaxed) {
+            return;
+        }
         // A statement of its own, so that the desk is free while the job is done.
         let taken = desk().jobs.pop_front();
         let Some((seed, job)) = taken else { return };
@@ -129,8 +140,9 @@ where
                 return;
             }
         };
-        let done = match at_work.ask::<J, T>(&job, hung_after) {
-            Ok(answer) => {
+        let done = match at_work.ask::<J, T>(&job, crew) {
+            Ok(None) => return,
+            Ok(Some(answer)) => {
                 let spent = at_work.trials >= TRIALS_PER_WORKER || answer.rss_bytes > LARGE_WORKER_BYTES;
                 worker = (!spent).then_some(at_work);
                 Done::Answered(answer.result)
@@ -177,19 +189,32 @@ impl Worker {
         Ok(Self { child, jobs, answers, said, listener: Some(listener), trials: 0 })
     }
 
-    fn ask<J: Serialize, T: DeserializeOwned>(&mut self, job: &J, hung_after: Duration) -> Result<Answer<T>, String> {
+    /// What it says of a job; `None` if the crew is stopped before it says anything.
+    fn ask<J, T>(&mut self, job: &J, crew: Crew<'_>) -> Result<Option<Answer<T>>, String>
+    where
+        J: Serialize,
+        T: DeserializeOwned,
+    {
         self.trials += 1;
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let job = serde_json::to_string(job).map_err(|error| format!("the job cannot be written down: {error}"))?;
         if writeln!(self.jobs, "{job}").and_then(|()| self.jobs.flush()).is_err() {
             return Err(self.death());
         }
-        match self.answers.recv_timeout(hung_after) {
-            Ok(line) => {
-                serde_json::from_str(&line).map_err(|error| format!("the worker's answer makes no sense: {error}"))
+        let asked = Instant::now();
+        loop {
+            match self.answers.recv_timeout(LOOK_EVERY.min(crew.hung_after)) {
+                Ok(line) => {
+                    let answer = serde_json::from_str(&line);
+                    return answer.map(Some).map_err(|error| format!("the worker's answer makes no sense: {error}"));
+                }
+                Err(_) if crew.stop.load(Ordering::Relaxed) => return Ok(None),
+                Err(RecvTimeoutError::Timeout) if asked.elapsed() < crew.hung_after => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(format!("no answer within {} s of wall time", crew.hung_after.as_secs()));
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(self.death()),
             }
-            Err(RecvTimeoutError::Timeout) => Err(format!("no answer within {} s of wall time", hung_after.as_secs())),
-            Err(RecvTimeoutError::Disconnected) => Err(self.death()),
         }
     }
 
@@ -249,8 +274,10 @@ mod tests {
         command
     }
 
-    fn crew(slots: usize) -> Crew {
-        Crew { slots, hung_after: Duration::from_secs(60) }
+    static NEVER: AtomicBool = AtomicBool::new(false);
+
+    fn crew(slots: usize) -> Crew<'static> {
+        Crew { slots, hung_after: Duration::from_secs(60), stop: &NEVER }
     }
 
     fn results(slots: usize, jobs: u64, stop_at: Option<u64>) -> BTreeMap<u64, Done<u64>> {
@@ -283,7 +310,7 @@ mod tests {
             command.arg("600");
             command
         };
-        let impatient = Crew { slots: 1, hung_after: Duration::from_millis(20) };
+        let impatient = Crew { slots: 1, hung_after: Duration::from_millis(20), stop: &NEVER };
         let mut said = Vec::new();
         run(silent, impatient, [(4, 4)], |seed, done: Done<u64>| {
             said.push((seed, done));
@@ -302,6 +329,39 @@ mod tests {
     #[test]
     fn nothing_is_begun_after_a_break() {
         assert_eq!(results(1, 8, Some(1)).len(), 2);
+    }
+
+    #[test]
+    fn a_crew_that_is_stopped_leaves_at_once_and_says_nothing_of_what_it_was_at() {
+        // Answers the first job and is silent at the second one.
+        let one = || {
+            let mut command = Command::new("sh");
+            command.args(["-c", r#"read job; echo "{\"rss_bytes\": 1, \"result\": $job}"; exec sleep 600"#]);
+            command
+        };
+        let stop = AtomicBool::new(false);
+        let mut said = Vec::new();
+        let crew = Crew { stop: &stop, ..crew(1) };
+        run(one, crew, (0..8).map(|seed| (seed, seed)), |seed, done: Done<u64>| {
+            stop.store(true, Ordering::Relaxed);
+            said.push((seed, done));
+            ControlFlow::Continue(())
+        })
+        .expect("a worker");
+        assert_eq!(said, [(0, Done::Answered(0))]);
+        let silent = Crew { stop: &stop, ..crew };
+        stop.store(false, Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            // Whether it is at work by then or not: it comes back, and has said nothing.
+            scope.spawn(|| stop.store(true, Ordering::Relaxed));
+            let worker = || {
+                let mut command = Command::new("sleep");
+                command.arg("600");
+                command
+            };
+            let each = |seed, _: Done<u64>| panic!("seed {seed} has a result");
+            run(worker, silent, [(4, 4)], each).expect("a worker");
+        });
     }
 
     #[test]

@@ -8,10 +8,10 @@ use record::{Case, Record};
 use reports::Summary;
 use std::path::{Path, PathBuf};
 
-/// Runs it again, says what came of it, and writes the whole log.
+/// Runs it again, says what came of it, and writes the whole log and, if asked for, the timeline.
 ///
 /// # Errors
-/// The log cannot be written.
+/// One of them cannot be written.
 pub fn replay(arguments: &Replay) -> anyhow::Result<Exit> {
     let (trial, recorded) = match asked(arguments) {
         Ok(asked) => asked,
@@ -33,6 +33,11 @@ pub fn replay(arguments: &Replay) -> anyhow::Result<Exit> {
     }
     verdicts(&record).iter().for_each(|line| println!("{line}"));
     println!("the whole log: {}", path.display());
+    if let Some(path) = &arguments.html {
+        record::write_whole(path, reports::trial_page(&record, &repeat).as_bytes())
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+        println!("its timeline: {}", path.display());
+    }
     if let Some(difference) = recorded.and_then(|recorded| difference(&recorded, &record)) {
         println!("{difference}");
         return Ok(Exit::DIVERGENCE);

@@ -2,25 +2,29 @@
 //!
 //! ```text
 //! seeds -> pool -> worker: run, judge; if it failed, run again with its log and write both
-//!       <- Result { summary of one trial, failures }  -> lines for people, summary of all -> table, exit code
+//!       <- Result { summary of one trial, failures }  -> lines for people, summary of all -> table, report, exit code
 //! ```
+//!
+//! Ctrl-C ends it early: workers are stopped, and what was done so far is concluded as ever.
 //!
 //! **Invariant:** the summary does not depend on the order in which workers answer: results are added by seed.
 
 use crate::cli::{self, Run};
 use crate::exit::Exit;
 use crate::pool::{self, Crew, Done};
-use crate::trial::{self, BUILD, CRASH};
-use crate::{MARKS, machine};
+use crate::trial::{self, BUILD, CRASH, Clock};
+use crate::{MARKS, interrupt, machine, report};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use record::Config;
-use reports::Summary;
+use reports::{Run as Asked, Seeds, Summary};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Where the marks are that a trial of a store alone can reach.
@@ -71,10 +75,16 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
     let seeds = arguments.seeds();
     let jobs = seeds.clone().map(|seed| (seed, Job { seed, config: config.clone(), out: arguments.out.clone() }));
     let program = machine::this_program()?;
-    let worker = || machine::command(&program, "worker");
+    let worker = || {
+        let mut command = machine::command(&program, "worker");
+        // In a group of their own, so that Ctrl-C is not theirs to take.
+        command.process_group(0);
+        command
+    };
+    let (begun_unix_s, clock, stop) = (machine::unix_s(), Clock::begin(), interrupt::listen());
     let bar = progress(seeds.end - seeds.start);
     let mut results = BTreeMap::new();
-    let crew = Crew { slots: cli::jobs(arguments.jobs), hung_after: hung_after(&config) };
+    let crew = Crew { slots: cli::jobs(arguments.jobs), hung_after: hung_after(&config), stop };
     pool::run(worker, crew, jobs, |seed, done| {
         bar.inc(1);
         let told = match done {
@@ -91,7 +101,19 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
     })
     .context("a worker cannot be started")?;
     bar.finish_and_clear();
-    conclude(arguments, &results)
+    let asked = Asked {
+        scenario: config.scenario.clone(),
+        setting: trial::setting_words(&config),
+        build: BUILD.to_owned(),
+        folder: arguments.out.display().to_string(),
+        begun_unix_s,
+        took_s: trial::seconds(clock.now_ns()),
+        asked: seeds.end - seeds.start,
+        seeds: Seeds::of(results.keys().copied()),
+        // One that came when everything was done interrupted nothing.
+        interrupted: stop.load(Ordering::Relaxed) && (results.len() as u64) < seeds.end - seeds.start,
+    };
+    conclude(arguments, &asked, &results)
 }
 
 /// Wall time after which a trial counts as hung. One of a store takes a second at most and the standard one of an orchestrator
@@ -101,8 +123,8 @@ pub fn hung_after(config: &Config) -> Duration {
     Duration::from_secs(300) + Duration::from_secs(10) * pods
 }
 
-/// Adds up what the workers said and prints it.
-fn conclude(arguments: &Run, results: &BTreeMap<u64, Told>) -> anyhow::Result<Exit> {
+/// Adds up what the workers said, prints it and writes the report.
+fn conclude(arguments: &Run, asked: &Asked, results: &BTreeMap<u64, Told>) -> anyhow::Result<Exit> {
     let mut summary = Summary::default();
     results.values().for_each(|told| summary.merge(&told.summary));
     let orchestrates = summary.clusters.is_some();
@@ -117,8 +139,12 @@ fn conclude(arguments: &Run, results: &BTreeMap<u64, Told>) -> anyhow::Result<Ex
             Brief { trials: summary.trials, cpu_s: trial::seconds(summary.cpu_ns), failed: failed.unwrap_or_default() };
         std::fs::write(path, serde_json::to_vec(&brief)?)
             .with_context(|| format!("{} cannot be written", path.display()))?;
+    } else {
+        let page = report::write(&arguments.out, asked, &summary)?;
+        // With --json stdout is for machines alone.
+        if arguments.json { eprintln!("report: {}", page.display()) } else { println!("report: {}", page.display()) }
     }
-    Ok(Exit::of(&summary))
+    Ok(if asked.interrupted { Exit::of_some(&summary) } else { Exit::of(&summary) })
 }
 
 /// As tables, in colour on a terminal, or as JSON.

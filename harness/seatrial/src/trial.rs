@@ -87,7 +87,12 @@ pub fn failed(record: &Record) -> BTreeSet<String> {
 
 /// The command that repeats a trial.
 pub fn repeat(config: &Config, seed: u64) -> String {
-    let mut command = format!("cargo trial replay --seed {seed}");
+    format!("cargo trial replay --seed {seed}{}", setting_words(config))
+}
+
+/// The arguments by which a trial differs from one that nobody said anything about: empty, or with a space in front.
+pub fn setting_words(config: &Config) -> String {
+    let mut command = String::new();
     if config.scenario != DEFAULT_SCENARIO {
         command += &format!(" --scenario {}", config.scenario);
     }

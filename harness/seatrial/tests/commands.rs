@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing where it stands")]
 
 use record::{CASE_FORMAT, Case, Record};
+use rustix::process::{Pid, Signal};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// A folder of one test, in which the testbed runs.
 struct Folder(PathBuf);
@@ -130,6 +132,81 @@ fn a_run_is_the_same_whatever_the_number_of_workers() {
         facts
     };
     assert_eq!(facts("1"), facts("3"));
+}
+
+#[test]
+fn a_run_leaves_a_report_and_compares_itself_with_the_one_before() {
+    let folder = Folder::new("report");
+    let run = |seeds| folder.run(&["run", "--scenario", "calm", "--seeds", seeds, "--jobs", "1", "--out", "out"]);
+    let first = run("2");
+    assert_eq!(first.code, Some(0), "{first:?}");
+    assert!(first.out.ends_with("report: out/index.html\n"), "{first:?}");
+    let text = |name: &str| fs::read_to_string(folder.0.join("out").join(name)).unwrap();
+    assert!(text("summary.md").starts_with("## All of 2 trials held\n"));
+    assert!(text("junit.xml").contains(" failures=\"0\" errors=\"0\" "));
+    assert!(text("index.html").contains("There is no earlier run in this folder"));
+    let facts: serde_json::Value = serde_json::from_str(&text("report.json")).unwrap();
+    assert_eq!(facts["run"]["seeds"], serde_json::json!([[1, 2]]));
+    assert_eq!(facts["run"]["interrupted"], false);
+    assert_eq!(run("1").code, Some(0));
+    assert!(text("index.html").contains("seeds 1 to 2, same sources."), "the second one has read the first one's");
+    let mut names: Vec<_> = fs::read_dir(folder.0.join("out")).unwrap().map(|it| it.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["index.html", "junit.xml", "report.json", "summary.md"], "and nothing half written");
+}
+
+/// Waits until `is_so`, as long as a loaded machine takes.
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(300), "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_run_that_is_interrupted_ends_its_workers_and_reports_what_was_done() {
+    let folder = Folder::new("interrupt");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seatrial"));
+    command.args(["run", "--scenario", "calm", "--seeds", "1000000", "--jobs", "2", "--out", "out"]);
+    let child = command.current_dir(&folder.0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let process = PathBuf::from(format!("/proc/{}", child.id()));
+    // SIGINT is signal 2, and bit 1 of the mask of those that are caught.
+    let caught = || {
+        let status = fs::read_to_string(process.join("status")).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim().to_owned();
+        u64::from_str_radix(&mask, 16).unwrap() & 2 != 0
+    };
+    // Each thread has its own.
+    let workers = || -> Vec<String> {
+        let threads = fs::read_dir(process.join("task")).unwrap().filter_map(Result::ok);
+        let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+        children.flat_map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+    };
+    wait_until("it has workers and listens", || caught() && workers().len() == 2);
+    let at_work = workers();
+    rustix::process::kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let ended = Ended::from(&child.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    assert!(ended.err.contains("interrupted: what was done so far follows"), "{ended:?}");
+    assert!(ended.out.contains("C1 ") && ended.out.contains("trials  "), "{ended:?}");
+    for worker in at_work {
+        assert!(!Path::new("/proc").join(&worker).exists(), "worker {worker} lives on");
+    }
+    let facts: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.0.join("out/report.json")).unwrap()).unwrap();
+    assert_eq!(facts["run"]["interrupted"], true);
+    assert_eq!(facts["failed"], 0, "what was under way is not counted: {ended:?}");
+}
+
+#[test]
+fn a_replay_draws_its_timeline_if_asked_to() {
+    let folder = Folder::new("html");
+    let path = written(&folder, |_| ());
+    let ended = folder.run(&["replay", path.to_str().unwrap(), "--log", "5.log", "--html", "5.html"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let html = fs::read_to_string(folder.0.join("5.html")).unwrap();
+    assert!(html.contains("<h1>Seed 5 held</h1>") && html.contains("leads in term"), "{html}");
 }
 
 /// A quiet trial as a file.

@@ -21,6 +21,7 @@ use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Shrinks a trial and says what is left of it.
@@ -128,7 +129,9 @@ impl Shrinking {
         let orders = (0..self.orders).map(|n| case.executor_seed.wrapping_add(n));
         let jobs = orders.map(|executor_seed| (executor_seed, Case { executor_seed, ..case.clone() }));
         let worker = || machine::command(&self.program, "attempt");
-        let crew = Crew { slots: self.slots, hung_after: HUNG.max(run::hung_after(&case.config)) };
+        // Ctrl-C ends this process and with it its workers: the best so far is on disk.
+        let (hung_after, stop) = (HUNG.max(run::hung_after(&case.config)), AtomicBool::new(false));
+        let crew = Crew { slots: self.slots, hung_after, stop: &stop };
         let mut found: Option<u64> = None;
         pool::run(worker, crew, jobs, |executor_seed, done: Done<BTreeSet<String>>| {
             let fails = match done {
