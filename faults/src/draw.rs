@@ -173,7 +173,13 @@ impl Draw {
             | Kind::ApiLag
             | Kind::ResponseDrop
             | Kind::WatchCut
-            | Kind::CrashPoint => self.cluster_attack(),
+            | Kind::CrashPoint
+            | Kind::NodeRestart => self.cluster_attack(),
+            Kind::Restart => {
+                let target = self.one_member();
+                let for_ns = self.restart_time();
+                self.at_any_time(for_ns, What::Restart { target });
+            }
         }
     }
 
@@ -689,6 +695,7 @@ mod tests {
                 What::Delay { .. } => fault.kind == Kind::LinkDelay,
                 What::Hold { .. } => fault.kind == Kind::LinkHold,
                 What::Kill { .. } => fault.kind == Kind::Kill,
+                What::Restart { .. } => fault.kind == Kind::Restart,
                 What::PowerLoss { .. } => fault.kind == Kind::PowerLoss,
                 What::Pause { .. } => fault.kind == Kind::Pause,
                 What::ClockOffset { .. } => fault.kind == Kind::ClockOffset,
@@ -714,8 +721,9 @@ mod tests {
 
     #[test]
     fn no_two_kinds_share_a_stream_and_none_depends_on_build_or_machine() {
-        let seeds: BTreeSet<u64> = Kind::all().map(|kind| stream_seed(7, kind.name())).collect();
-        assert_eq!(seeds.len(), Kind::all().count());
+        let kinds = || Kind::all().chain(Kind::REAL);
+        let seeds: BTreeSet<u64> = kinds().map(|kind| stream_seed(7, kind.name())).collect();
+        assert_eq!(seeds.len(), kinds().count());
         assert_eq!(stream_seed(7, "kill"), 11_737_647_223_879_278_953);
         let first = schedule(7).faults.first().map(|fault| (fault.id, fault.when.earliest()));
         assert_eq!(first, Some((6002, 2_994_075_808)));

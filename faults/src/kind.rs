@@ -46,7 +46,10 @@ impl Kind {
         Kind::CrashPoint,
     ];
 
-    /// All of them, in order.
+    /// Those that only real processes know, in order.
+    pub const REAL: [Kind; 2] = [Kind::Restart, Kind::NodeRestart];
+
+    /// All that the simulator knows, in order.
     pub fn all() -> impl Iterator<Item = Kind> {
         Kind::STORE.into_iter().chain(Kind::CLUSTER)
     }
@@ -89,6 +92,8 @@ impl Kind {
             Kind::ResponseDrop => "response-drop",
             Kind::WatchCut => "watch-cut",
             Kind::CrashPoint => "crash-point",
+            Kind::Restart => "restart",
+            Kind::NodeRestart => "node-restart",
         }
     }
 }

@@ -183,6 +183,12 @@ pub enum What {
         /// Whose process.
         target: Target,
     },
+    /// The process is asked to end, as by SIGTERM, and started again at the fault's end. In a simulator, which has no
+    /// signals, it is killed.
+    Restart {
+        /// Whose process.
+        target: Target,
+    },
     /// The host loses power: unsynced writes are lost, torn or reordered. Power is back at the fault's end.
     PowerLoss {
         /// Which hosts.
@@ -335,4 +341,8 @@ pub enum Kind {
     WatchCut,
     /// [`What::Kill`] at a [`When::Effect`].
     CrashPoint,
+    /// [`What::Restart`]; of real processes alone.
+    Restart,
+    /// [`What::Restart`] of node agents; of real processes alone.
+    NodeRestart,
 }

@@ -96,6 +96,11 @@ impl Draw {
                 self.at_any_time(for_ns, What::Fuse { target, bytes });
             }
             Kind::CrashPoint => self.crash_point(),
+            Kind::NodeRestart => {
+                let target = self.nodes();
+                let for_ns = self.restart_time();
+                self.at_any_time(for_ns, What::Restart { target });
+            }
             Kind::PartitionOne
             | Kind::PartitionMinority
             | Kind::PartitionMajority
@@ -105,6 +110,7 @@ impl Draw {
             | Kind::LinkDelay
             | Kind::LinkHold
             | Kind::Kill
+            | Kind::Restart
             | Kind::PowerLoss
             | Kind::Pause
             | Kind::ClockOffset

@@ -52,6 +52,10 @@ pub struct Summary {
     pub lost_seeds: BTreeSet<u64>,
     /// By what failed, a guarantee's id, [`CRASH`] or [`DIVERGENCE`]: in which seeds; of each the lowest [`MAX_KEPT`].
     pub failing: BTreeMap<String, BTreeSet<u64>>,
+    /// What was not judged at all, and why.
+    pub not_judged: BTreeMap<Guarantee, String>,
+    /// Of trials with real processes: names of the kinds of fault that can strike those.
+    pub real: Option<BTreeSet<String>>,
 }
 
 /// What fails in a trial in which product code panicked, or whose process died.
@@ -211,7 +215,19 @@ impl Summary {
         for (what, seeds) in &other.failing {
             self.failing.entry(what.clone()).or_default().extend(seeds);
         }
+        self.not_judged.extend(other.not_judged.clone());
+        self.real = self.real.take().or_else(|| other.real.clone());
         self.keep_the_lowest();
+    }
+
+    /// Says that these guarantees were not judged: they are in no table but named below it.
+    pub fn leave_out(&mut self, guarantees: &[Guarantee], why: &str) {
+        self.not_judged.extend(guarantees.iter().map(|guarantee| (*guarantee, why.to_owned())));
+    }
+
+    /// Says that these are trials with real processes, which only these kinds of fault can strike.
+    pub fn of_real_processes(&mut self, kinds: &[Kind]) {
+        self.real = Some(kinds.iter().map(|kind| kind.name().to_owned()).collect());
     }
 
     /// Names the marks that the source has, so that those never said show.
@@ -223,7 +239,8 @@ impl Summary {
 
     /// The guarantees that these trials are to put to the test, in order.
     pub fn promised(&self) -> impl Iterator<Item = &'static Guaranteed> {
-        GUARANTEES.iter().filter(|g| g.scope == Scope::Store || self.clusters.is_some())
+        let judged = GUARANTEES.iter().filter(|g| !self.not_judged.contains_key(&g.id));
+        judged.filter(|g| g.scope == Scope::Store || self.clusters.is_some())
     }
 
     /// Guarantees that no trial put to the test, in order.
@@ -239,7 +256,11 @@ impl Summary {
 
     /// Kinds of faults that never struck.
     pub fn never_struck(&self) -> Vec<&'static str> {
-        let kinds = Kind::all().filter(|kind| Kind::STORE.contains(kind) || self.clusters.is_some());
+        let could = |kind: &Kind| match &self.real {
+            Some(kinds) => kinds.contains(kind.name()),
+            None => !Kind::REAL.contains(kind) && (Kind::STORE.contains(kind) || self.clusters.is_some()),
+        };
+        let kinds = Kind::all().chain(Kind::REAL).filter(could);
         kinds.map(Kind::name).filter(|name| !self.faults.contains_key(*name)).collect()
     }
 
@@ -427,6 +448,7 @@ pub(crate) mod tests {
             marks: BTreeMap::from([("vote granted".to_owned(), 3)]),
             healed_ns: 0,
             ended_ns: 100_000_000_000,
+            slack_ns: 0,
             log_hash: 0,
             checkpoints: vec![],
             panics: vec![],

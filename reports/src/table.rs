@@ -1,6 +1,7 @@
 //! The tables that a run ends in, for a terminal.
 
 use crate::summary::{Clusters, Operations, Summary};
+use std::collections::BTreeMap;
 use tabled::builder::Builder;
 use tabled::settings::object::Columns;
 use tabled::settings::{Alignment, Style};
@@ -47,7 +48,12 @@ fn guarantees(summary: &Summary, colour: bool) -> String {
             _ => None,
         });
     }
-    coloured(rendered(builder, 2), &colours, colour)
+    let table = coloured(rendered(builder, 2), &colours, colour);
+    let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (guarantee, why) in &summary.not_judged {
+        reasons.entry(why).or_default().push(guarantee.to_string());
+    }
+    reasons.into_iter().fold(table, |table, (why, ids)| format!("{table}\nnot judged: {}: {why}", ids.join(", ")))
 }
 
 fn faults(summary: &Summary, colour: bool) -> String {
@@ -79,7 +85,11 @@ fn figures(summary: &Summary, colour: bool) -> String {
     );
     let changes = format!("{} of trials", percent(summary.leader_changed, summary.trials));
     let speed = summary.speed().map_or(String::new(), |speed| format!(", {speed:.0} simulated s per CPU s"));
-    let time = format!("{:.1} s simulated, {:.2} s CPU{speed}", whole(summary.simulated_ns), whole(summary.cpu_ns));
+    let (passed, cpu) = (whole(summary.simulated_ns), whole(summary.cpu_ns));
+    let time = match &summary.real {
+        None => format!("{passed:.1} s simulated, {cpu:.2} s CPU{speed}"),
+        Some(_) => format!("{passed:.1} s, {cpu:.2} s CPU of the testbed"),
+    };
     let never = summary.never_reached();
     let reached = summary.marks.len() - never.len();
     let marks = match never.as_slice() {
@@ -240,6 +250,20 @@ mod tests {
             change of leader - of trials
             time             0.0 s simulated, 0.00 s CPU
             marks            0 reached"#]].assert_eq(&Summary::default().table());
+    }
+
+    #[test]
+    fn what_was_not_judged_is_named_with_its_reason_and_in_no_row() {
+        let mut summary = two_trials();
+        summary.leave_out(&[Guarantee::C1, Guarantee::C7], "nobody asked");
+        summary.of_real_processes(&[record::Kind::Kill, record::Kind::NodeKill]);
+        let table = summary.table();
+        let lines = |beginning: &str| table.lines().filter(|line| line.starts_with(beginning)).collect::<Vec<_>>();
+        assert_eq!(lines("not judged"), ["not judged: C1, C7: nobody asked"]);
+        assert_eq!(lines("never struck"), ["never struck: node-kill"]);
+        assert_eq!(lines("time"), ["time             200.0 s, 0.17 s CPU of the testbed"]);
+        assert!(lines(" C1 ").is_empty() && !lines(" C2 ").is_empty());
+        assert!(!summary.vacuous().contains(&Guarantee::C7));
     }
 
     #[test]

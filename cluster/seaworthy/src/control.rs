@@ -70,6 +70,27 @@ pub struct ComponentView {
     pub queues: BTreeMap<String, (u64, Duration)>,
 }
 
+impl ComponentView {
+    /// The kinds that it knows wholly, as registry prefixes such as `/registry/core/pods/`, and the `resourceVersion` of
+    /// each object that it knows, by registry key.
+    pub fn versions(&self) -> (Vec<String>, BTreeMap<String, i64>) {
+        let (mut prefixes, mut objects) = (Vec::new(), BTreeMap::new());
+        for resource in self.caches.resources() {
+            let group = if resource.group.is_empty() { "core" } else { resource.group };
+            let prefix = format!("/registry/{group}/{}/", resource.plural);
+            for metadata in self.caches.metadata(resource) {
+                let namespace = metadata.namespace.as_deref().map(|namespace| format!("{namespace}/"));
+                let name = metadata.name.as_deref().unwrap_or_default();
+                let key = format!("{prefix}{}{name}", namespace.unwrap_or_default());
+                let version = metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
+                objects.insert(key, version.unwrap_or(0));
+            }
+            prefixes.push(prefix);
+        }
+        (prefixes, objects)
+    }
+}
+
 /// A control plane that runs.
 pub(crate) struct Control {
     api: ApiServer,
@@ -184,15 +205,8 @@ impl Control {
 }
 
 impl Components {
-    /// By component, of those that lead: how many keys wait in each queue.
-    pub(crate) fn queues(&self) -> BTreeMap<&'static str, BTreeMap<String, u64>> {
-        let lengths = |queues: BTreeMap<String, (u64, Duration)>| {
-            queues.into_iter().map(|(queue, (length, _))| (queue, length)).collect()
-        };
-        self.view().into_iter().map(|(name, view)| (name, lengths(view.queues))).collect()
-    }
-
-    fn view(&self) -> BTreeMap<&'static str, ComponentView> {
+    /// Of those that lead.
+    pub(crate) fn view(&self) -> BTreeMap<&'static str, ComponentView> {
         let mut components = BTreeMap::new();
         if let Some(following) = self.controllers.following() {
             let queue = |queue: client::QueueView| {

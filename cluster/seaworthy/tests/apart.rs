@@ -166,7 +166,16 @@ fn whoever_only_joins_may_do_nothing_else_and_nodes_are_no_administrators() {
         assert_eq!((code(&node, "/metrics").await, code(&node, "/debug/view").await), (403, 403));
         assert_eq!((code(&monitor, "/metrics").await, code(&monitor, "/debug/view").await), (200, 403));
         assert_eq!((code(&admin, "/metrics").await, code(&admin, "/debug/view").await), (200, 200));
+        assert_eq!((code(&monitor, "/debug/history/1").await, code(&admin, "/debug/history/x").await), (403, 404));
         assert_eq!(code(&admin, "/nowhere").await, 404);
+        let get = async |path: &str| {
+            let answer = admin.request(Method::GET, path, JSON, Vec::new().into()).await.unwrap();
+            String::from_utf8(answer.body.to_vec()).unwrap()
+        };
+        let history = get("/debug/history/1").await;
+        assert!(history.contains(r#""key":"/registry/core/namespaces/default","value":"#), "{history}");
+        assert!(get("/debug/history/1000000").await.ends_with(r#""changes":[]}"#));
+        assert!(get("/debug/caches").await.starts_with('{'));
         let metrics = admin.request(Method::GET, "/metrics", JSON, Vec::new().into()).await.unwrap().body;
         let metrics = String::from_utf8(metrics.to_vec()).unwrap();
         assert!(metrics.lines().any(|line| line == "etcd_server_has_leader 1"), "{metrics}");

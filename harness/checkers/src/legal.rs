@@ -83,6 +83,7 @@ pub fn empty() -> Record {
         marks: BTreeMap::new(),
         healed_ns: 0,
         ended_ns: 0,
+        slack_ns: 0,
         log_hash: 0,
         checkpoints: vec![],
         panics: vec![],

@@ -204,10 +204,12 @@ fn is_around(kind: Kind) -> bool {
         | Kind::ResponseDrop
         | Kind::WatchCut
         | Kind::CrashPoint
+        | Kind::Restart
         // A node is neither a member nor a client.
         | Kind::NodePartition
         | Kind::NodeLink
         | Kind::NodeKill
+        | Kind::NodeRestart
         | Kind::NodePowerLoss
         | Kind::NodePause
         | Kind::NodeClock

@@ -1,18 +1,31 @@
-//! A cluster of real processes on this machine, which a trial may kill.
+//! Clusters of real processes on this machine, which a trial may kill.
 //!
 //! ```text
-//! schedule(seed) -> Schedule -> the trial kills and restarts -> Cluster { member: process, data, log } -> Strikes
+//! the store:         schedule(seed) -> the trial kills and restarts -> Cluster { member: process, data, log } -> Strikes
+//! the orchestrator:  Order -> real-trial: run { servers, agents, users, faults } -> Record
 //! ```
 //!
-//! Every member is a process of the production build on loopback, with a data directory and a log file of its own below
-//! one folder. What happens in which order is up to the trial; here is only how.
+//! Every process is of the production build, on loopback, with a data directory and a log file of its own below one
+//! folder. An orchestrator is reached by TLS, which the simulator build has not: so [`run`] is for a program of its own,
+//! `real-trial`, of the production build, and `seatrial` judges the record that it leaves.
 //!
-//! **Invariant:** no process outlives its [`Cluster`] (`dropping_a_cluster_ends_its_processes`), nor the process that
-//! made it if [`Program::before`] sees to it.
+//! **Invariant:** no process outlives its [`Process`] (`dropping_a_process_ends_it`), nor the process that made it if
+//! [`Program::before`] sees to it.
 
+mod clock;
 mod cluster;
+mod field;
+mod logs;
+mod look;
+mod place;
 mod ports;
+mod process;
 mod schedule;
+mod storm;
+mod story;
+mod trial;
 
-pub use cluster::{Cluster, Error, Program};
+pub use cluster::Cluster;
+pub use process::{Error, Process, Program};
 pub use schedule::{SLOT_NS, schedule};
+pub use trial::{KINDS, NOT_JUDGED, Order, RECORD_FILE, SLACK_NS, config, faults, run};

@@ -174,6 +174,7 @@ mod tests {
             marks: BTreeMap::from([("vote granted".to_owned(), 3)]),
             healed_ns: 1,
             ended_ns: 3,
+            slack_ns: 0,
             log_hash: u64::MAX - 1,
             checkpoints: vec![1, u64::MAX],
             panics: vec![],

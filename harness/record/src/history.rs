@@ -344,5 +344,21 @@ pub enum Observation {
     },
 }
 
+impl Observation {
+    /// When it was seen, or happened.
+    pub fn at_ns(&self) -> Ns {
+        match self {
+            Observation::Applied { at_ns, .. }
+            | Observation::State { at_ns, .. }
+            | Observation::LeaseGranted { at_ns, .. }
+            | Observation::LeaseGone { at_ns, .. }
+            | Observation::Leads { at_ns, .. }
+            | Observation::StepsDown { at_ns, .. }
+            | Observation::Commits { at_ns, .. }
+            | Observation::Process { at_ns, .. } => *at_ns,
+        }
+    }
+}
+
 /// How often the harness looks at each member.
 pub const SAMPLE_NS: Ns = 100_000_000;

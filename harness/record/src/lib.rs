@@ -30,7 +30,7 @@ pub use history::*;
 pub use twin::*;
 
 /// Version of the record's form. A reader refuses every other one.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// One trial.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,6 +63,9 @@ pub struct Record {
     pub healed_ns: Ns,
     /// When the trial ended.
     pub ended_ns: Ns,
+    /// How much later than it happened, or was meant to, anything may be seen or done, because the machine was busy. 0 in
+    /// the simulator, where nothing takes time that is not meant to.
+    pub slack_ns: Ns,
     /// Hash of the whole event log.
     pub log_hash: u64,
     /// Hash of the event log so far, at the end of each simulated second.

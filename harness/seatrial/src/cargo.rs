@@ -65,9 +65,21 @@ fn seatrial(mut command: Command, profile: Profile, target_dir: &Path) -> anyhow
 /// # Errors
 /// What cargo and the compiler said.
 pub fn build_seaworthy(root: &Path) -> anyhow::Result<PathBuf> {
+    production(root, "seaworthy", "seaworthy")
+}
+
+/// Builds the program that runs an orchestrator of real processes, of the workspace at `root`, the production build.
+///
+/// # Errors
+/// What cargo and the compiler said.
+pub fn build_real_trial(root: &Path) -> anyhow::Result<PathBuf> {
+    production(root, "real", "real-trial")
+}
+
+fn production(root: &Path, package: &str, program: &str) -> anyhow::Result<PathBuf> {
     let mut command = command(root);
-    command.args(["build", "--package", "seaworthy", "--bin", "seaworthy"]);
-    executable(command, "seaworthy")
+    command.args(["build", "--package", package, "--bin", program]);
+    executable(command, program)
 }
 
 fn command(root: &Path) -> Command {

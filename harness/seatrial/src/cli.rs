@@ -41,7 +41,7 @@ pub enum Command {
     Bench(Bench),
     /// Plant known bugs in a copy of the product and see whether the trials find them
     Mutants(Mutants),
-    /// Kill and restart real processes under load and judge their history
+    /// Kill, stop and restart real processes under load and judge their history
     Real(Real),
     /// List the rare situations that the product's source marks
     #[command(after_help = "Examples:\n  cargo trial marks")]
@@ -269,10 +269,18 @@ pub struct Mutants {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cargo trial real                           50 kills, about two minutes
+  cargo trial real                           a store, 50 kills, about two minutes
   cargo trial real --kills 5                 what CI does
-  cargo trial real --kills 200 --rate 500 --seconds 600")]
+  cargo trial real --kills 200 --rate 500 --seconds 600
+  cargo trial real --minutes 10              an orchestrator: three servers, five nodes, users
+
+With --minutes, servers and agents are killed, asked to end, stopped and continued, and then left in peace for two minutes.
+Judged is what can be seen from outside; the table says what is not. In the end the simulator tries the same with the same
+faults, and it is said whether both agree.")]
 pub struct Real {
+    /// Try a whole orchestrator instead of a store: how long its processes are struck
+    #[arg(long, value_name = "M", conflicts_with_all = ["kills", "rate", "seconds"], value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub minutes: Option<u32>,
     /// How often a random member is killed and started again
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub kills: u32,
@@ -343,12 +351,13 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_refused_with_code_2() {
-        let wrong: [&[&str]; 6] = [
+        let wrong: [&[&str]; 7] = [
             &["run", "--wrong"],
             &["run", "--seeds", "0"],
             &["run", "--jobs", "many"],
             &["replay"],
             &["replay", "r.json", "--seed", "1"],
+            &["real", "--minutes", "2", "--kills", "5"],
             &["fly"],
         ];
         for words in wrong {

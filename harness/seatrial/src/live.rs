@@ -1,4 +1,5 @@
-//! `real`: the same workload and checkers on real processes, killed and started again under load.
+//! `real`: the same workload and checkers on real processes of a store, killed and started again under load. An
+//! orchestrator is the business of [`crate::orchestra`].
 //!
 //! ```text
 //! seaworthy x 3 <- kill -9, start again, as the schedule says
@@ -12,7 +13,7 @@ use crate::cli::Real;
 use crate::exit::Exit;
 use crate::observe::Observer;
 use crate::trial::{self, BUILD, Clock, seconds};
-use crate::{cargo, machine, run};
+use crate::{cargo, machine, orchestra, run};
 use anyhow::{Context, bail};
 use faults::{Fault, Kind, Ns, Schedule, Target, What, When};
 use real::{Cluster, Program, SLOT_NS};
@@ -58,7 +59,10 @@ pub fn real(arguments: &Real) -> anyhow::Result<Exit> {
         eprintln!("error: there is no program {}; give the path of a seaworthy binary, or none", path.display());
         return Ok(Exit::USAGE);
     }
-    let own = std::env::current_exe().context("this program cannot find itself")?;
+    if let Some(minutes) = arguments.minutes {
+        return orchestra::real(arguments, minutes, path);
+    }
+    let own = machine::this_program()?;
     let program = Program { path, before: vec![own.into(), "tether".into(), "--".into()] };
     let folder = arguments.out.join(format!("real-{}", std::process::id()));
     let begun_ns = machine::cpu_ns();
@@ -79,7 +83,8 @@ pub fn real(arguments: &Real) -> anyhow::Result<Exit> {
         // With --json stdout is for machines alone.
         if arguments.json { eprintln!("{line}") } else { println!("{line}") }
     }
-    let summary = Summary::of(&record, machine::cpu_ns() - begun_ns);
+    let mut summary = Summary::of(&record, machine::cpu_ns() - begun_ns);
+    summary.of_real_processes(&[Kind::Kill]);
     run::print(&summary, arguments.json);
     let exit = Exit::of(&summary);
     let exit = if exit == Exit::HELD && !stopped { Exit::CRASH } else { exit };
@@ -96,7 +101,7 @@ pub fn real(arguments: &Real) -> anyhow::Result<Exit> {
 async fn trial(arguments: &Real, program: Program, folder: &Path) -> anyhow::Result<(Record, bool)> {
     let config = config(arguments)?;
     let schedule = real::schedule(arguments.seed, arguments.kills, config.members, config.faults_ns);
-    let mut cluster = Cluster::new(program, folder, config.members)?;
+    let mut cluster = Cluster::new(&program, folder, config.members)?;
     (0..config.members).try_for_each(|member| cluster.start(member))?;
     cluster.wait_ready(READY_WITHIN)?;
     wait_led(&cluster).await?;
@@ -145,6 +150,7 @@ async fn trial(arguments: &Real, program: Program, folder: &Path) -> anyhow::Res
         marks: BTreeMap::new(),
         healed_ns: config.faults_ns,
         ended_ns,
+        slack_ns: 0,
         log_hash: 0,
         checkpoints: Vec::new(),
         panics: Vec::new(),

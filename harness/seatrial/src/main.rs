@@ -23,6 +23,7 @@ mod machine;
 mod mirror;
 mod mutants;
 mod observe;
+mod orchestra;
 mod patch;
 mod pool;
 mod replay;

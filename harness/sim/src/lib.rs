@@ -236,6 +236,7 @@ fn empty_record(trial: &Trial) -> Record {
         marks: BTreeMap::new(),
         healed_ns: trial.config.faults_ns,
         ended_ns: 0,
+        slack_ns: 0,
         log_hash: 0,
         checkpoints: vec![],
         panics: vec![],

@@ -109,7 +109,7 @@ impl Stage {
         let cluster = self.config.cluster.clone()?;
         Some(deployments::Setting {
             recorder: self.recorder.clone(),
-            api: self.api_servers(),
+            api: client::ClientConfig::new(self.api_servers(), "kubectl"),
             config: self.config.clone(),
             nodes: (0..cluster.nodes).map(node_name).collect(),
             cluster,
@@ -235,7 +235,8 @@ impl Stage {
             }
             for (component, view) in server.components() {
                 let name = format!("s{}/{component}", number + 1);
-                end.caches.insert(name, cached(&view.caches));
+                let (prefixes, objects) = view.versions();
+                end.caches.insert(name, Cached { prefixes, objects });
             }
         }
         self.look_at_queues();
@@ -260,24 +261,6 @@ const QUEUES_EVERY_S: usize = 5;
 
 /// How often a flapping container changes its mind.
 const FLAP_EVERY: Duration = Duration::from_secs(7);
-
-/// What is in caches, by registry key.
-fn cached(caches: &client::Caches) -> Cached {
-    let mut cached = Cached::default();
-    for resource in caches.resources() {
-        let group = if resource.group.is_empty() { "core" } else { resource.group };
-        let prefix = format!("/registry/{group}/{}/", resource.plural);
-        for metadata in caches.metadata(resource) {
-            let namespace = metadata.namespace.as_deref().map(|namespace| format!("{namespace}/"));
-            let name = metadata.name.as_deref().unwrap_or_default();
-            let key = format!("{prefix}{}{name}", namespace.unwrap_or_default());
-            let version = metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
-            cached.objects.insert(key, version.unwrap_or(0));
-        }
-        cached.prefixes.push(prefix);
-    }
-    cached
-}
 
 /// What runs on a client host of a trial with an orchestrator: the store's clients, users and callers, and the proxy
 /// through which the callers' connections go.

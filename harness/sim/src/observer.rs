@@ -300,21 +300,8 @@ impl Observer {
         let (log_hash, checkpoints, log) = std::mem::take(&mut self.log).finish();
         let mut observations = std::mem::take(&mut self.observations);
         // Exact times are told a moment later: the ends of processes.
-        observations.sort_by_key(at_ns);
+        observations.sort_by_key(Observation::at_ns);
         Seen { log_hash, checkpoints, log, observations, marks: std::mem::take(&mut self.marks), sights }
-    }
-}
-
-fn at_ns(observation: &Observation) -> Ns {
-    match observation {
-        Observation::Applied { at_ns, .. }
-        | Observation::State { at_ns, .. }
-        | Observation::LeaseGranted { at_ns, .. }
-        | Observation::LeaseGone { at_ns, .. }
-        | Observation::Leads { at_ns, .. }
-        | Observation::StepsDown { at_ns, .. }
-        | Observation::Commits { at_ns, .. }
-        | Observation::Process { at_ns, .. } => *at_ns,
     }
 }
 

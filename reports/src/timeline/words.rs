@@ -49,10 +49,12 @@ pub(super) fn family(kind: Kind) -> &'static str {
         | Kind::ResponseDrop
         | Kind::WatchCut => "net",
         Kind::Kill
+        | Kind::Restart
         | Kind::PowerLoss
         | Kind::Pause
         | Kind::CrashPoint
         | Kind::NodeKill
+        | Kind::NodeRestart
         | Kind::NodePowerLoss
         | Kind::NodePause
         | Kind::NodeLost

@@ -40,8 +40,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Setting {
     /// Collects the history.
     pub recorder: Recorder,
-    /// Addresses of the API servers.
-    pub api: Vec<String>,
+    /// How the API servers are reached.
+    pub api: ClientConfig,
     /// Of the trial.
     pub config: Config,
     /// The orchestrator's part of it.
@@ -63,9 +63,9 @@ impl Setting {
     }
 
     fn client(&self, host: u32) -> Client {
-        let mut endpoints = self.api.clone();
-        endpoints.rotate_left(host as usize % self.api.len().max(1));
-        let config = ClientConfig { request_timeout: REQUEST_TIMEOUT, ..ClientConfig::new(endpoints, "kubectl") };
+        let mut config = ClientConfig { request_timeout: REQUEST_TIMEOUT, ..self.api.clone() };
+        let endpoints = config.endpoints.len().max(1);
+        config.endpoints.rotate_left(host as usize % endpoints);
         // A person who gets no answer looks first, and does not send the same thing twice unseen.
         Client::new(config).with_limits(REQUEST_TIMEOUT, 2)
     }
@@ -94,7 +94,9 @@ pub async fn run_host(setting: Setting, host: u32) {
         Some(_) => {}
         None => tasks.extend(choosers(&setting, host)),
     }
-    tasks.push(rt::task::spawn("callers", call::callers(setting.clone(), host, setting.client(host))));
+    if setting.cluster.calls_per_s > 0 {
+        tasks.push(rt::task::spawn("callers", call::callers(setting.clone(), host, setting.client(host))));
+    }
     let tasks: Vec<_> = tasks.into_iter().map(JoinHandle::abort_on_drop).collect();
     for task in tasks {
         // A user that panics is recorded by whoever runs the trial.

@@ -15,7 +15,8 @@ use super::input::{Input, ReplyTo};
 use super::shared::Shared;
 use super::{Member, View};
 use crate::mvcc::Tree;
-use crate::types::{ClientError, RangeRequest, Request, Response};
+use crate::types::{ClientError, Event, RangeRequest, Request, Response};
+use crate::watch;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -80,6 +81,12 @@ impl Local {
     /// The member as it is now. Cheap, but for the list of leases.
     pub fn view(&self) -> View {
         self.shared.view()
+    }
+
+    /// What the revisions from `from` on changed, at most `max` of them, as far as they are not compacted: straight from
+    /// the tree.
+    pub fn changes(&self, from: i64, max: usize) -> Vec<(i64, Vec<Event>)> {
+        watch::changes(&self.latest(), from, max)
     }
 
     /// The last revision that this member applied.

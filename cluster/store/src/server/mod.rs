@@ -38,7 +38,6 @@ pub use local::{Following, Local};
 pub use start::StartError;
 
 use crate::types::Event;
-use crate::watch;
 use input::Input;
 use raft::{Index, NodeId, Role, Term};
 use rt::task::AbortOnDrop;
@@ -132,8 +131,7 @@ impl Member {
     /// What the revisions from `from` on changed, at most `max` of them, as far as they are not compacted: straight from
     /// the tree.
     pub fn changes(&self, from: i64, max: usize) -> Vec<(i64, Vec<Event>)> {
-        let tree = self.shared.state().tree().clone();
-        watch::changes(&tree, from, max)
+        self.local().changes(from, max)
     }
 
     /// Where it listens for clients, if it does.

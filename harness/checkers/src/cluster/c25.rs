@@ -8,7 +8,7 @@ use api::core::v1::Pod;
 use api::policy::v1::PodDisruptionBudget;
 use api::{ObjectExt, selector};
 use faults::Ns;
-use record::{Guarantee, SAMPLE_NS, Sight, Verdict};
+use record::{Guarantee, Sight, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where budgets are kept.
@@ -103,7 +103,7 @@ fn removals(
         let pod = timeline.at_revision(&key, commit.revision).and_then(Object::pod);
         let Some(pod) = pod.filter(|pod| !is_terminating(pod) && selects(new, pod)) else { continue };
         let since_ns = noted.get(&(&*commit.key, (*name).clone())).copied().unwrap_or(0);
-        let slack_ns = (SAMPLE_NS + ROUNDING_NS).saturating_add(skew_ns(world.record, commit.at_ns));
+        let slack_ns = (world.sample_ns() + ROUNDING_NS).saturating_add(skew_ns(world.record, commit.at_ns));
         let age_ns = commit.at_ns.saturating_sub(since_ns).saturating_add(slack_ns);
         if age_ns < NOTED_NS {
             let text = format!(
@@ -129,7 +129,7 @@ impl<'a> Written<'a> {
     fn of(world: &World<'_>, commit: &'a Commit, old: &PodDisruptionBudget, new: &PodDisruptionBudget) -> Option<Self> {
         let (before, after) = (disrupted(old), disrupted(new));
         let added = after.difference(&before);
-        let evicted_ns = added.map(|pod| first_asked(world, new.namespace(), pod).max(commit.since_ns())).min();
+        let evicted_ns = added.map(|pod| first_asked(world, new.namespace(), pod).max(commit.since_ns)).min();
         (old.status != new.status).then_some(Self { commit, evicted_ns })
     }
 }

@@ -6,7 +6,7 @@ use super::{Commit, World};
 use crate::findings::Findings;
 use api::resource;
 use faults::Ns;
-use record::{Guarantee, SAMPLE_NS, Sight, Verdict};
+use record::{Guarantee, Sight, Verdict};
 use std::collections::BTreeMap;
 
 /// The controller's name in its sights.
@@ -31,7 +31,7 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
     for commit in &world.commits {
         let Some(old) = commit.old.as_deref() else { continue };
         let deletes = commit.removes() || commit.new.as_deref().is_some_and(|new| is_going(new.metadata()));
-        if !deletes || is_going(old.metadata()) || !is_collected(&timeline, commit, &effects) {
+        if !deletes || is_going(old.metadata()) || !is_collected(&timeline, commit, &effects, world.sample_ns()) {
             continue;
         }
         let by_user = world.asked_by_users(&["delete", "evict"], &users_name(&commit.key), 0, commit.at_ns);
@@ -80,10 +80,10 @@ fn registry_key(key: &str) -> Option<String> {
 }
 
 /// Whether the collector began to write about the object shortly before the commit, and nothing has become of that yet.
-fn is_collected(timeline: &Timeline<'_>, commit: &Commit, effects: &BTreeMap<String, Vec<Ns>>) -> bool {
+fn is_collected(timeline: &Timeline<'_>, commit: &Commit, effects: &BTreeMap<String, Vec<Ns>>, sample_ns: Ns) -> bool {
     let Some(began) = effects.get(&*commit.key) else { return false };
     let latest = began[..began.partition_point(|at_ns| *at_ns <= commit.at_ns)].last();
-    let Some(began_ns) = latest.filter(|began_ns| **began_ns + EFFECT_NS + SAMPLE_NS >= commit.at_ns) else {
+    let Some(began_ns) = latest.filter(|began_ns| **began_ns + EFFECT_NS + sample_ns >= commit.at_ns) else {
         return false;
     };
     let since = timeline.history(&commit.key).iter().filter(|other| other.revision < commit.revision);

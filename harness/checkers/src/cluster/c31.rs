@@ -89,7 +89,7 @@ fn removal(world: &World<'_>, timeline: &Timeline<'_>, places: &Places<'_>, comm
         findings.violated(commit.at_ns, text);
     } else if let Some(dependent) = dependent(timeline, places, commit, old, &holders) {
         let history = timeline.history(key).iter().rev().filter(|other| other.revision < revision);
-        let born_ns = history.into_iter().find(|other| other.creates()).map_or(0, |born| born.since_ns());
+        let born_ns = history.into_iter().find(|other| other.creates()).map_or(0, |born| born.since_ns);
         // The first request of a user is what marked the object.
         if world.asked_by_users(&["delete"], &users_name(key), born_ns, commit.at_ns) > 1 {
             return;

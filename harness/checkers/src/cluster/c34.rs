@@ -58,7 +58,7 @@ fn standing<'a>(timeline: &Timeline<'a>, node: &str, ended_ns: Ns) -> Vec<Standi
         }
         let new: Vec<&'a Taint> =
             evicting().filter(|taint| !all.iter().any(|it| it.until_ns == Ns::MAX && it.taint == *taint)).collect();
-        all.extend(new.into_iter().map(|taint| Standing { taint, from_ns: commit.since_ns(), until_ns: Ns::MAX }));
+        all.extend(new.into_iter().map(|taint| Standing { taint, from_ns: commit.since_ns, until_ns: Ns::MAX }));
     }
     all.iter_mut().for_each(|standing| standing.until_ns = standing.until_ns.min(ended_ns));
     all

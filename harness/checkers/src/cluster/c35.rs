@@ -7,7 +7,7 @@ use super::facts::{
 use super::{Commit, World};
 use crate::findings::Findings;
 use faults::{Kind, Ns};
-use record::{CONVERGE_NS, Container, Guarantee, SAMPLE_NS, Sight, Verdict};
+use record::{CONVERGE_NS, Container, Guarantee, Sight, Verdict};
 use std::collections::BTreeMap;
 
 /// A node's last word is up to this old when its agent goes down, and its first one comes up to this late.
@@ -30,7 +30,7 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
     for outage in outages(world) {
         let (from_ns, until_ns) = (outage.down_ns.saturating_sub(CONVERGE_NS), outage.judged_until_ns());
         let mut here = world.strikes_on_node(outage.node, from_ns, until_ns);
-        let killed = here.next().is_none_or(|strike| strike.kind == Kind::NodeKill);
+        let killed = here.next().is_none_or(|strike| matches!(strike.kind, Kind::NodeKill | Kind::NodeRestart));
         if !killed || here.next().is_some() || until_ns > world.record.ended_ns {
             continue;
         }
@@ -50,7 +50,7 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
         }
         if alone || stays_ready(&timeline, outage.node, from_ns, until_ns) {
             findings.tested(1);
-            pod_readiness(&outage, &lives, &mut findings);
+            pod_readiness(&outage, &lives, world.sample_ns(), &mut findings);
         }
     }
     findings.verdict()
@@ -141,7 +141,7 @@ fn containers(
             | Sight::Effect { .. } => continue,
         };
         let Some(life) = lives.get(container.pod_uid.as_str()) else { continue };
-        if !stays(life, outage, container.at_ns) {
+        if !stays(life, outage, container.at_ns + 2 * world.sample_ns()) {
             continue;
         }
         let Container { name, id, pod_uid, at_ns, .. } = container;
@@ -150,10 +150,9 @@ fn containers(
     }
 }
 
-/// Whether a pod that is to run on is the same as before the outage.
-fn stays(life: &PodLife<'_>, outage: &Outage, at_ns: Ns) -> bool {
-    // The agent may know of a change before the harness has seen it.
-    let known_ns = at_ns + 2 * SAMPLE_NS;
+/// Whether a pod that is to run on is the same as before the outage, as far as was seen until `known_ns`: the agent may
+/// know of a change before the harness has seen it.
+fn stays(life: &PodLife<'_>, outage: &Outage, known_ns: Ns) -> bool {
     let restarts = |pod: &api::core::v1::Pod| {
         let policy = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()).unwrap_or("Always");
         policy == "Always"
@@ -191,7 +190,7 @@ fn stays_ready(timeline: &Timeline<'_>, node: u32, from_ns: Ns, until_ns: Ns) ->
     history[begin..].iter().take_while(|commit| commit.at_ns <= until_ns).all(|commit| is_ready(commit))
 }
 
-fn pod_readiness(outage: &Outage, lives: &[PodLife<'_>], findings: &mut Findings) {
+fn pod_readiness(outage: &Outage, lives: &[PodLife<'_>], sample_ns: Ns, findings: &mut Findings) {
     let times = outage.down_ns..=outage.judged_until_ns();
     let name = node_name(outage.node);
     for life in lives {
@@ -201,7 +200,7 @@ fn pod_readiness(outage: &Outage, lives: &[PodLife<'_>], findings: &mut Findings
                 && pod_node(new.pod) == name
                 && is_ready(old.pod)
                 && !is_ready(new.pod)
-                && stays(life, outage, new.at_ns)
+                && stays(life, outage, new.at_ns + 2 * sample_ns)
             {
                 let text =
                     format!("{}, and {} ceased to be ready at revision {}", outage.says(), life.key, new.revision);

@@ -6,7 +6,7 @@ use crate::log::Log;
 use api::core::v1::{Node, NodeCondition, Pod, PodCondition, ResourceRequirements, Taint, Toleration};
 use api::{Quantity, QuantityText};
 use faults::{Kind, Ns, What};
-use record::{Record, SAMPLE_NS, Strike, WatchEvent};
+use record::{Record, Strike, WatchEvent};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -47,11 +47,6 @@ impl Commit {
     /// The node before it and after it.
     pub(crate) fn nodes(&self) -> (Option<&Node>, Option<&Node>) {
         (self.old.as_deref().and_then(Object::node), self.new.as_deref().and_then(Object::node))
-    }
-
-    /// It may have happened from this time on.
-    pub(crate) fn since_ns(&self) -> Ns {
-        self.at_ns.saturating_sub(SAMPLE_NS)
     }
 }
 

@@ -47,7 +47,7 @@ pub use twin::{effective_writes_of, twin_of};
 
 use crate::log::Log;
 use faults::Ns;
-use record::{Cluster, Record, Verdict};
+use record::{Cluster, Record, SAMPLE_NS, Verdict};
 
 /// A trial of an orchestrator, as its checkers see it.
 pub(crate) struct World<'a> {
@@ -69,7 +69,15 @@ impl<'a> World<'a> {
         let healed_ns = record.strikes.iter().map(|strike| strike.until_ns).max().unwrap_or(0);
         let written_ns = record.cluster.writes.iter().map(|write| write.completed_ns).max().unwrap_or(0);
         let quiet_ns = healed_ns.max(written_ns).max(record.healed_ns);
-        Some(Self { record, cluster, commits: objects::commits(log), fences: facts::fences(log), quiet_ns })
+        let commits = objects::commits(log, SAMPLE_NS + record.slack_ns);
+        Some(Self { record, cluster, commits, fences: facts::fences(log), quiet_ns })
+    }
+}
+
+impl World<'_> {
+    /// How much later than it happened a change may be seen in the store.
+    pub(crate) fn sample_ns(&self) -> Ns {
+        SAMPLE_NS + self.record.slack_ns
     }
 }
 

@@ -20,8 +20,10 @@ pub(crate) const REGISTRY: &str = "/registry/";
 /// One change of one object.
 #[derive(Clone, Debug)]
 pub(crate) struct Commit {
-    /// When it was first seen; it happened at most [`record::SAMPLE_NS`] before.
+    /// When it was first seen.
     pub(crate) at_ns: Ns,
+    /// It may have happened from this time on.
+    pub(crate) since_ns: Ns,
     pub(crate) revision: i64,
     /// Registry key, `/registry/group/resource/namespace/name`.
     pub(crate) key: Rc<str>,
@@ -107,8 +109,8 @@ struct Bare {
     metadata: ObjectMeta,
 }
 
-/// Every change of an object, in order of revision.
-pub(crate) fn commits(log: &Log<'_>) -> Vec<Commit> {
+/// Every change of an object, in order of revision, each seen at most so much later than it happened.
+pub(crate) fn commits(log: &Log<'_>, sample_ns: Ns) -> Vec<Commit> {
     let mut known: BTreeMap<&str, (Rc<str>, Rc<Object>)> = BTreeMap::new();
     let mut commits = Vec::new();
     for entry in &log.entries {
@@ -127,7 +129,8 @@ pub(crate) fn commits(log: &Log<'_>) -> Vec<Commit> {
                 known.insert(key, (name.clone(), new.clone()));
             }
             let old = before.map(|(_, old)| old);
-            commits.push(Commit { at_ns: entry.at_ns, revision: entry.revision, key: name, old, new });
+            let since_ns = entry.at_ns.saturating_sub(sample_ns);
+            commits.push(Commit { at_ns: entry.at_ns, since_ns, revision: entry.revision, key: name, old, new });
         }
     }
     commits

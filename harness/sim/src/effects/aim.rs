@@ -28,6 +28,7 @@ pub(crate) fn target(what: &What) -> &Target {
         | What::Delay { target, .. }
         | What::Hold { target }
         | What::Kill { target }
+        | What::Restart { target }
         | What::PowerLoss { target }
         | What::Pause { target }
         | What::ClockOffset { target, .. }

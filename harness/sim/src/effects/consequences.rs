@@ -44,6 +44,7 @@ pub(crate) fn consequences(what: &What, hosts: &[Host], topology: Topology) -> C
         What::Hold { .. } => severed(links_from(hosts, topology).collect()),
         What::Lag { .. } => severed(lagging_links(hosts, topology).collect()),
         What::Kill { .. }
+        | What::Restart { .. }
         | What::PowerLoss { .. }
         | What::Lost { .. }
         | What::Pause { .. }

@@ -139,6 +139,7 @@ pub(crate) fn next_step(active: &BTreeMap<u32, Active>, now_ns: Ns) -> Option<Ns
             | What::Delay { .. }
             | What::Hold { .. }
             | What::Kill { .. }
+            | What::Restart { .. }
             | What::PowerLoss { .. }
             | What::Pause { .. }
             | What::ClockOffset { .. }
@@ -177,7 +178,7 @@ impl Wanted {
                 self.trouble_links(&active.hosts, topology, trouble);
             }
             What::Hold { .. } => self.held.extend(links_from(&active.hosts, topology)),
-            What::Kill { .. } => hosts.for_each(|host| self.power(host, Power::Killed)),
+            What::Kill { .. } | What::Restart { .. } => hosts.for_each(|host| self.power(host, Power::Killed)),
             What::PowerLoss { .. } => hosts.for_each(|host| self.power(host, Power::Off)),
             What::Pause { .. } => hosts.for_each(|host| self.host(host).paused = true),
             What::ClockOffset { offset_ns, .. } => hosts.for_each(|host| self.offset(host, *offset_ns)),

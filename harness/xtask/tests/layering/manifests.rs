@@ -63,7 +63,7 @@ pub const LAYERS: &[Layer] = &[
             "workloads",
         ],
     },
-    Layer { folder: "harness/real", may_use: &["faults", "record"] },
+    Layer { folder: "harness/real", may_use: &["rt", "api", "client", "faults", "record", "workloads"] },
     Layer { folder: "reports", may_use: &["faults", "record"] },
     Layer {
         folder: "harness/seatrial",
