@@ -19,10 +19,13 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod table;
+pub mod yaml;
 
 pub use k8s_openapi;
 pub use k8s_openapi::ByteString;
-pub use k8s_openapi::api::{apps, autoscaling, coordination, core, discovery, networking, policy, scheduling};
+pub use k8s_openapi::api::{
+    apps, authentication, authorization, autoscaling, coordination, core, discovery, networking, policy, scheduling,
+};
 pub use k8s_openapi::apimachinery::pkg::api::resource::Quantity as QuantityText;
 pub use k8s_openapi::apimachinery::pkg::apis::meta;
 pub use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;

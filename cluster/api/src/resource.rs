@@ -1,4 +1,4 @@
-//! The table of resources that are served. A new kind is a row here; see also `kinds` for what is particular to it.
+//! The table of resources that are served: those that are stored, and questions. A new kind is a row here; see also `kinds` for what is particular to it.
 
 use k8s_openapi::Metadata;
 
@@ -103,9 +103,64 @@ pub fn find_plural(group: &str, plural: &str) -> Option<&'static Resource> {
     RESOURCES.iter().find(|resource| resource.plural == plural && resource.group == group)
 }
 
+/// The row of a question by its name in paths.
+pub fn find_review(group: &str, plural: &str) -> Option<&'static Resource> {
+    REVIEWS.iter().find(|review| review.plural == plural && review.group == group)
+}
+
+/// Whether a resource is a question: one of [`REVIEWS`].
+pub fn is_review(resource: &Resource) -> bool {
+    REVIEWS.iter().any(|review| std::ptr::eq(review, resource))
+}
+
+/// Every resource that clients see, stored or not.
+pub fn served() -> impl Iterator<Item = &'static Resource> {
+    RESOURCES.iter().chain(REVIEWS)
+}
+
 use Subresource::{Binding, Eviction, Finalize, Scale, Status};
 
-/// Every resource that is served, in order of group and name.
+/// Questions: what is created is answered at once and kept nowhere.
+pub static REVIEWS: &[Resource] = &[
+    Resource {
+        group: "authentication.k8s.io",
+        version: "v1",
+        kind: "SelfSubjectReview",
+        plural: "selfsubjectreviews",
+        singular: "selfsubjectreview",
+        short_names: &[],
+        categories: &[],
+        namespaced: false,
+        subresources: &[],
+        type_name: "io.k8s.api.authentication.v1.SelfSubjectReview",
+    },
+    Resource {
+        group: "authorization.k8s.io",
+        version: "v1",
+        kind: "SelfSubjectAccessReview",
+        plural: "selfsubjectaccessreviews",
+        singular: "selfsubjectaccessreview",
+        short_names: &[],
+        categories: &[],
+        namespaced: false,
+        subresources: &[],
+        type_name: "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
+    },
+    Resource {
+        group: "authorization.k8s.io",
+        version: "v1",
+        kind: "SelfSubjectRulesReview",
+        plural: "selfsubjectrulesreviews",
+        singular: "selfsubjectrulesreview",
+        short_names: &[],
+        categories: &[],
+        namespaced: false,
+        subresources: &[],
+        type_name: "io.k8s.api.authorization.v1.SelfSubjectRulesReview",
+    },
+];
+
+/// Every resource that is stored, in order of group and name.
 pub static RESOURCES: &[Resource] = &[
     Resource {
         group: "",

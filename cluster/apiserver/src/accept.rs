@@ -3,15 +3,27 @@
 use api::Status;
 use api::table::IncludeObject;
 
+/// The media type of YAML.
+pub const YAML: &str = "application/yaml";
+
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// The object itself, as JSON.
+    /// The object itself.
     Object,
     /// A Table of this version of `meta.k8s.io`, whose rows carry so much of the object.
     Table(&'static str, IncludeObject),
     /// Metadata alone, in this version of `meta.k8s.io`.
     Metadata(&'static str),
+}
+
+/// In what a document is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
 }
 
 /// One media type that a client takes.
@@ -30,8 +42,12 @@ impl MediaType<'_> {
         self.parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
     }
 
-    fn is_json(&self) -> bool {
-        matches!(self.name, "application/json" | "application/*" | "*/*")
+    fn encoding(&self) -> Option<Encoding> {
+        match self.name {
+            "application/json" | "application/*" | "*/*" => Some(Encoding::Json),
+            YAML => Some(Encoding::Yaml),
+            _ => None,
+        }
     }
 }
 
@@ -70,13 +86,37 @@ fn thousandths(text: &str) -> u32 {
 /// # Errors
 /// 406.
 pub fn form(accept: &str, convertible: bool) -> Result<Form, Status> {
-    media_types(accept).iter().filter(|media| media.is_json()).find_map(|media| form_of(media, convertible)).ok_or_else(
-        || {
-            mark::sometimes!("no form of answer is acceptable");
-            let all = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
-            Status::new(406, "NotAcceptable", format!("only the following media types are accepted: {all}"))
-        },
-    )
+    best(accept, convertible, &[Encoding::Json, Encoding::Yaml]).map(|(_, form)| form).ok_or_else(not_acceptable)
+}
+
+/// The same of a stream, which YAML has no form for.
+///
+/// # Errors
+/// 406.
+pub fn stream_form(accept: &str) -> Result<Form, Status> {
+    best(accept, true, &[Encoding::Json]).map(|(_, form)| form).ok_or_else(not_acceptable)
+}
+
+/// In what an answer is written, whatever its form.
+pub fn encoding(accept: &str) -> Encoding {
+    // Nearly nobody takes YAML, so that nearly nothing needs to be read.
+    if !accept.contains(YAML) {
+        return Encoding::Json;
+    }
+    best(accept, true, &[Encoding::Json, Encoding::Yaml]).map_or(Encoding::Json, |(encoding, _)| encoding)
+}
+
+fn best(accept: &str, convertible: bool, known: &[Encoding]) -> Option<(Encoding, Form)> {
+    media_types(accept).iter().find_map(|media| {
+        let encoding = media.encoding().filter(|encoding| known.contains(encoding))?;
+        Some((encoding, form_of(media, convertible)?))
+    })
+}
+
+fn not_acceptable() -> Status {
+    mark::sometimes!("no form of answer is acceptable");
+    let all = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    Status::new(406, "NotAcceptable", format!("only the following media types are accepted: {all}"))
 }
 
 impl Form {
@@ -118,6 +158,8 @@ pub enum BodyForm {
     Json,
     /// Kubernetes' protobuf envelope.
     Protobuf,
+    /// YAML.
+    Yaml,
 }
 
 /// The form of a body by its Content-Type; JSON if nothing is said.
@@ -128,6 +170,7 @@ pub fn body_form(content_type: &str) -> Result<BodyForm, Status> {
     match media_type(content_type).name {
         "" | "application/json" => Ok(BodyForm::Json),
         "application/vnd.kubernetes.protobuf" => Ok(BodyForm::Protobuf),
+        YAML => Ok(BodyForm::Yaml),
         _ => Err(unsupported("application/json, application/yaml, application/vnd.kubernetes.protobuf")),
     }
 }
@@ -181,10 +224,21 @@ mod tests {
 
     #[test]
     fn what_is_not_here_is_406_or_415() {
-        let codes = ["application/yaml", "text/html", "application/json;as=Table;v=v2;g=meta.k8s.io"];
+        let codes = ["text/html", "application/cbor", "application/json;as=Table;v=v2;g=meta.k8s.io"];
         assert!(codes.iter().all(|accept| form(accept, true).is_err_and(|status| status.code == 406)));
-        assert_eq!(body_form("application/yaml").unwrap_err().code, 415);
+        assert_eq!(body_form("text/yaml").unwrap_err().code, 415);
+        assert_eq!(body_form("application/yaml"), Ok(BodyForm::Yaml));
         assert_eq!(body_form("application/json; charset=utf-8"), Ok(BodyForm::Json));
         assert_eq!(patch_form("application/apply-patch+yaml").unwrap_err().code, 415);
+    }
+
+    #[test]
+    fn yaml_is_written_for_whoever_takes_it_first_and_streams_never_are() {
+        let yaml_first = "application/yaml, */*;q=0.5";
+        assert_eq!((encoding(yaml_first), form(yaml_first, true)), (Encoding::Yaml, Ok(Form::Object)));
+        assert_eq!(encoding("application/json, application/yaml"), Encoding::Json);
+        assert_eq!(encoding(""), Encoding::Json);
+        assert_eq!(stream_form(yaml_first), Ok(Form::Object));
+        assert_eq!(stream_form("application/yaml").unwrap_err().code, 406);
     }
 }

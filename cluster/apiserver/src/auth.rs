@@ -97,6 +97,23 @@ pub trait Authorizer: Send + Sync + 'static {
     /// # Errors
     /// Why not, for people; may be empty.
     fn authorize(&self, user: &User, attributes: &Attributes<'_>) -> Result<(), String>;
+
+    /// What a user may do, for people who ask; [`Authorizer::authorize`] decides.
+    fn rules(&self, user: &User) -> Rules;
+}
+
+/// What a user may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Anything with every object.
+    pub resources: bool,
+    /// With which paths that are no resources what may be done; `*` at a path's end stands for any rest.
+    pub paths: &'static [(&'static [&'static str], &'static [&'static str])],
+}
+
+impl Rules {
+    /// Anything.
+    pub const ALL: Self = Self { resources: true, paths: &[(&["*"], &["*"])] };
 }
 
 /// Everybody is of the group that may do anything.
@@ -112,6 +129,10 @@ impl Authenticator for AllowAll {
 impl Authorizer for AllowAll {
     fn authorize(&self, _: &User, _: &Attributes<'_>) -> Result<(), String> {
         Ok(())
+    }
+
+    fn rules(&self, _: &User) -> Rules {
+        Rules::ALL
     }
 }
 

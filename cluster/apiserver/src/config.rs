@@ -24,6 +24,19 @@ pub struct Config {
     /// Whether this server makes the objects that every cluster has: namespaces, the Service `kubernetes`, the two classes
     /// of critical pods.
     pub bootstrap: bool,
+    /// The address by which it is among the endpoints of the Service `kubernetes`; `None`: it is not.
+    pub advertise: Option<Ipv4Addr>,
+    /// What `/version` says of the program.
+    pub build: Build,
+}
+
+/// What a program was built from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Build {
+    /// Commit, in hexadecimal; empty if it is not known.
+    pub commit: String,
+    /// The commit's date, as in RFC 3339; empty if it is not known.
+    pub date: String,
 }
 
 impl Config {
@@ -38,6 +51,8 @@ impl Config {
             history: Some(Duration::from_secs(300)),
             event_ttl: Duration::from_secs(3_600),
             bootstrap: true,
+            advertise: None,
+            build: Build::default(),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Discovery: what this server serves, in the legacy form and in the aggregated one.
 
 use crate::accept::media_types;
+use crate::config::Build;
 use crate::reply::{Body, Reply};
 use crate::stored::write;
 use api::Status;
-use api::resource::{RESOURCES, Resource, Subresource};
+use api::resource::{Resource, Subresource, is_review, served};
 use http::header;
 use serde_json::{Value, json};
 
@@ -47,19 +48,26 @@ pub fn paths() -> Reply {
     Reply::value(200, &json!({"paths": paths}))
 }
 
-/// `/version`.
-pub fn version() -> Reply {
+/// `/version`. Of upstream's states of the tree, `archive` is that of which no commit is known; whether files were changed
+/// since the commit is not looked at, so that none of the other two is claimed then.
+pub fn version(build: &Build) -> Reply {
     let (major, minor, version) = VERSION;
+    let Build { commit, date } = build;
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
     let body = json!({
         "major": major,
         "minor": minor,
         "gitVersion": version,
-        "gitCommit": "",
-        "gitTreeState": "clean",
-        "buildDate": "1970-01-01T00:00:00Z",
+        "gitCommit": commit,
+        "gitTreeState": if commit.is_empty() { "archive" } else { "" },
+        "buildDate": if date.is_empty() { "1970-01-01T00:00:00Z" } else { date },
         "goVersion": "go0",
         "compiler": "rustc",
-        "platform": "linux/amd64",
+        "platform": format!("linux/{architecture}"),
     });
     Reply::value(200, &body)
 }
@@ -239,20 +247,15 @@ pub fn hash(bytes: &[u8]) -> u64 {
 
 /// Every group with its version, each once, in the order of the table.
 pub fn groups_and_versions() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let first = |place: usize, resource: &Resource| {
-        let same = |other: &Resource| other.group == resource.group && other.version == resource.version;
-        !RESOURCES[..place].iter().any(same)
-    };
-    RESOURCES
-        .iter()
-        .enumerate()
-        .filter(move |(place, resource)| first(*place, resource))
-        .map(|(_, resource)| (resource.group, resource.version))
+    let of = |resource: &'static Resource| (resource.group, resource.version);
+    let first =
+        move |place: usize, resource: &'static Resource| !served().take(place).any(|other| of(other) == of(resource));
+    served().enumerate().filter(move |(place, resource)| first(*place, resource)).map(move |(_, resource)| of(resource))
 }
 
 /// The resources of a group.
 pub fn of<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Resource> + 'a {
-    RESOURCES.iter().filter(move |resource| resource.group == group && resource.version == version)
+    served().filter(move |resource| resource.group == group && resource.version == version)
 }
 
 /// Group, version and kind of what lies below an object.
@@ -271,7 +274,9 @@ pub fn has_deletecollection(resource: &Resource) -> bool {
 }
 
 fn verbs(resource: &Resource) -> &'static [&'static str] {
-    if has_deletecollection(resource) {
+    if is_review(resource) {
+        &["create"]
+    } else if has_deletecollection(resource) {
         &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
     } else {
         &["create", "delete", "get", "list", "patch", "update", "watch"]

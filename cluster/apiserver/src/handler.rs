@@ -6,7 +6,7 @@
 //! ```
 
 use crate::accept::{self, Form};
-use crate::auth::{Attributes, ConnectionInfo, Peer, forbidden};
+use crate::auth::{Attributes, ConnectionInfo, Peer, User, forbidden};
 use crate::core::Core;
 use crate::delete::{self, DeleteOptions, Deleted, Propagation};
 use crate::extension::{Asked, Told};
@@ -17,9 +17,9 @@ use crate::reply::{Body, Reply};
 use crate::route::{self, Route, Target};
 use crate::stored::meta_text;
 use crate::update::Edit;
-use crate::{discovery, health, model, openapi, table};
-use api::Status;
+use crate::{discovery, health, model, openapi, review, table};
 use api::resource::Subresource;
+use api::{Resource, Status};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, header};
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ pub async fn handle(core: &Arc<Core>, peer: &Peer, request: Request<Bytes>) -> R
     let verb = verb(&call, &route);
     let reply = answer(core, peer, &call, &route, verb).await.unwrap_or_else(Reply::from);
     core.counters.answered(verb, counted_as(&route), reply.code);
-    reply.into_response()
+    reply.encoded(accept::encoding(&call.header(header::ACCEPT))).into_response()
 }
 
 fn counted_as(route: &Route) -> String {
@@ -53,6 +53,7 @@ fn counted_as(route: &Route) -> String {
             format!("{}/{}", resource.qualified(), below.name())
         }
         Route::Target(target) => target.resource.qualified(),
+        Route::Review(review) => review.qualified(),
         Route::Health { endpoint, .. } => (*endpoint).to_owned(),
         Route::Root
         | Route::CoreVersions
@@ -68,6 +69,9 @@ fn counted_as(route: &Route) -> String {
 
 /// The verb by which a request is authorized; empty if the method means nothing there.
 fn verb(call: &Call<'_>, route: &Route) -> &'static str {
+    if let Route::Review(_) = route {
+        return if *call.method == Method::POST { "create" } else { "" };
+    }
     let Route::Target(target) = route else {
         return match *call.method {
             Method::GET => "get",
@@ -116,6 +120,9 @@ async fn answer(
         attributes.namespace = &target.namespace;
         attributes.name = &target.name;
     }
+    if let Route::Review(review) = route {
+        (attributes.group, attributes.resource) = (review.group, review.plural);
+    }
     if let Err(why) = core.authorizer.authorize(&user, &attributes) {
         mark::sometimes!("request forbidden");
         return Err(forbidden(&user, &attributes, &why));
@@ -128,7 +135,8 @@ async fn answer(
         }
         return Err(Status::new(404, "NotFound", "the server could not find the requested resource"));
     }
-    if verb.is_empty() || (!matches!(route, Route::Target(_)) && *call.method != Method::GET) {
+    let reads = !matches!(route, Route::Target(_) | Route::Review(_));
+    if verb.is_empty() || (reads && *call.method != Method::GET) {
         let message = "the server does not allow this method on the requested resource";
         return Err(Status::new(405, "MethodNotAllowed", message));
     }
@@ -140,11 +148,12 @@ async fn answer(
         Route::Groups => discovery::groups(&accept, &none_match),
         Route::Group(group) => discovery::group(group),
         Route::Resources { group, version } => discovery::resources(group, version),
-        Route::Version => Ok(discovery::version()),
+        Route::Version => Ok(discovery::version(&core.config.build)),
         Route::Health { endpoint, check } => Ok(health::answer(core, endpoint, check, &call.query)),
         Route::OpenApiIndex => Ok(openapi::index()),
         Route::OpenApiGroup { group, version } => openapi::group(group, version, &none_match),
         Route::Target(target) => call.on(core, target, verb).await,
+        Route::Review(review) => call.review(core, &user, review),
         Route::Nowhere => Err(Status::internal("nothing is there")),
     }
 }
@@ -185,12 +194,20 @@ impl Call<'_> {
         }
     }
 
+    fn review(&self, core: &Core, user: &User, review: &'static Resource) -> Result<Reply, Status> {
+        self.query.dry_run("CreateOptions")?;
+        let (question, warnings) = self.decode(&model::Expected::object(review), "CreateOptions")?;
+        let answer = review::answer(core, user, review, question)?;
+        Ok(Reply::value(201, &answer).with_warnings(&warnings))
+    }
+
     async fn watch(&self, core: &Arc<Core>, target: &Target) -> Result<Reply, Status> {
         let mut options = ListOptions::parse(&self.query, target.legacy_watch)?;
         if !target.name.is_empty() {
             options.fields = api::selector::Fields::equal("metadata.name", &target.name);
         }
-        core.watch(target, &options, self.form()?).await
+        let form = accept::stream_form(&self.header(header::ACCEPT))?.including(self.query.text("includeObject"))?;
+        core.watch(target, &options, form).await
     }
 
     async fn get_scale(&self, core: &Arc<Core>, target: &Target) -> Result<Reply, Status> {

@@ -4,10 +4,12 @@
 //! /registry/<group, or core>/<resource>/<namespace>/<name>   an object; without namespace if cluster-scoped
 //! /nodeports/<TCP|UDP|SCTP>/<port>                           the Service that has this node port, namespace/name
 //! /fence/<namespace>/<lease>                                 the highest number of a leader that wrote
+//! /apiservers/<address>                                      an API server that runs
 //! ```
 
 use api::resource::{self, Resource};
 use bytes::Bytes;
+use std::net::Ipv4Addr;
 
 /// What objects' keys begin with.
 pub const REGISTRY: &str = "/registry/";
@@ -42,6 +44,24 @@ pub fn node_port(protocol: &str, port: u16) -> Bytes {
 /// The key of a fence.
 pub fn fence(namespace: &str, lease: &str) -> Bytes {
     format!("/fence/{namespace}/{lease}").into()
+}
+
+/// What the keys of API servers begin with.
+const API_SERVERS: &str = "/apiservers/";
+
+/// The key of an API server that runs.
+pub fn api_server(ip: Ipv4Addr) -> Bytes {
+    format!("{API_SERVERS}{ip}").into()
+}
+
+/// First key and end of those of all API servers.
+pub fn api_servers() -> (Bytes, Bytes) {
+    (API_SERVERS.into(), after_prefix(API_SERVERS))
+}
+
+/// The address in an API server's key.
+pub fn parse_api_server(key: &[u8]) -> Option<Ipv4Addr> {
+    std::str::from_utf8(key).ok()?.strip_prefix(API_SERVERS)?.parse().ok()
 }
 
 /// What an object's key says.

@@ -15,6 +15,7 @@
 
 mod accept;
 mod admission;
+mod advertise;
 pub mod auth;
 mod bootstrap;
 mod change;
@@ -40,6 +41,7 @@ mod model;
 mod openapi;
 mod query;
 mod reply;
+mod review;
 mod roles;
 mod route;
 mod server;
@@ -53,8 +55,8 @@ mod watch;
 
 pub use self::core::Core;
 pub use self::store::{BoxFuture, Store};
-pub use auth::{AllowAll, Attributes, Authenticator, Authorizer, ConnectionInfo, Peer, PeerAuthenticator, User};
-pub use config::{Config, ServiceCidr};
+pub use auth::{AllowAll, Attributes, Authenticator, Authorizer, ConnectionInfo, Peer, PeerAuthenticator, Rules, User};
+pub use config::{Build, Config, ServiceCidr};
 pub use credentials::Credentials;
 pub use extension::{Asked, Extension, Told};
 pub use handler::handle;

@@ -8,7 +8,7 @@ use api::resource::Subresource;
 use api::schema::{self, Type};
 use api::selector::Fields;
 use api::table::Column;
-use api::{Resource, Status, Timestamp, kinds, protobuf};
+use api::{Resource, Status, Timestamp, kinds, protobuf, yaml};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -170,6 +170,16 @@ impl Expected {
         }
     }
 
+    /// An object, and what was wrong with it already and is now besides.
+    fn decode(&self, mut value: Value, mut wrong: Vec<String>) -> Result<(Value, Vec<String>), Status> {
+        self.check_object(&value)?;
+        self.check_type(&mut value)?;
+        let decoded =
+            schema::decode(find_type(self.type_name)?, value).map_err(|error| self.cannot_be_handled(&error.0))?;
+        wrong.extend(decoded.unknown);
+        Ok((decoded.value, wrong))
+    }
+
     /// Fills in the type that a body leaves out, and refuses another one.
     fn check_type(&self, object: &mut Value) -> Result<(), Status> {
         let expected = self.api_version();
@@ -215,12 +225,12 @@ pub fn decode(
                 expected.check_type(&mut object)?;
                 return Ok((object, Vec::new()));
             }
-            let (mut value, mut wrong) = schema::strict_parse(body, MAX_BODY_BYTES)?;
-            expected.check_object(&value)?;
-            expected.check_type(&mut value)?;
-            let decoded = schema::decode(ty, value).map_err(|error| expected.cannot_be_handled(&error.0))?;
-            wrong.extend(decoded.unknown);
-            (decoded.value, wrong)
+            let (value, duplicates) = schema::strict_parse(body, MAX_BODY_BYTES)?;
+            expected.decode(value, duplicates)?
+        }
+        BodyForm::Yaml => {
+            let (value, duplicates) = yaml::parse(body, MAX_BODY_BYTES)?;
+            expected.decode(value, duplicates.into_iter().collect())?
         }
     };
     expected.check_type(&mut object)?;
@@ -240,10 +250,10 @@ pub fn decode(
 pub fn decode_delete_options(form: BodyForm, body: &[u8]) -> Result<Value, Status> {
     let expected = Expected { group: "", version: "v1", kind: "DeleteOptions", type_name: DELETE_OPTIONS };
     let ty = find_type(DELETE_OPTIONS)?;
-    match form {
+    let value = match form {
         BodyForm::Protobuf => {
             let opened = protobuf::open(body).and_then(|envelope| protobuf::decode_object(ty, &envelope));
-            opened.map_err(|error| expected.cannot_be_handled(&error.to_string()))
+            return opened.map_err(|error| expected.cannot_be_handled(&error.to_string()));
         }
         BodyForm::Json => {
             if body.len() <= MAX_BODY_BYTES
@@ -251,13 +261,14 @@ pub fn decode_delete_options(form: BodyForm, body: &[u8]) -> Result<Value, Statu
             {
                 return Ok(object);
             }
-            let (value, _) = schema::strict_parse(body, MAX_BODY_BYTES)?;
-            expected.check_object(&value)?;
-            // Its group is that of any resource.
-            let decoded = schema::decode(ty, value).map_err(|error| expected.cannot_be_handled(&error.0))?;
-            Ok(decoded.value)
+            schema::strict_parse(body, MAX_BODY_BYTES)?.0
         }
-    }
+        BodyForm::Yaml => yaml::parse(body, MAX_BODY_BYTES)?.0,
+    };
+    expected.check_object(&value)?;
+    // Its group is that of any resource.
+    let decoded = schema::decode(ty, value).map_err(|error| expected.cannot_be_handled(&error.0))?;
+    Ok(decoded.value)
 }
 
 /// A patch, and what the client is to be warned of.

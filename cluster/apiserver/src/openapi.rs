@@ -7,7 +7,7 @@ use crate::discovery::{VERSION, groups_and_versions, has_deletecollection, hash,
 use crate::reply::Reply;
 use crate::stored::write;
 use api::Status;
-use api::resource::{RESOURCES, Resource, Subresource};
+use api::resource::{Resource, Subresource, is_review, served};
 use api::schema::{self, Field, Kind, ListType, Type};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -102,6 +102,9 @@ fn scalars() -> Map<String, Value> {
 
 /// The types that the paths of a resource speak of.
 fn type_names(resource: &Resource) -> Vec<String> {
+    if is_review(resource) {
+        return vec![resource.type_name.to_owned()];
+    }
     let mut names = vec![
         resource.type_name.to_owned(),
         format!("{}List", resource.type_name),
@@ -180,7 +183,7 @@ fn object_schema(ty: &Type) -> Value {
 fn group_version_kinds(type_name: &str) -> Vec<Value> {
     let kind = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
     let mut kinds = Vec::new();
-    for resource in RESOURCES {
+    for resource in served() {
         if resource.type_name == type_name {
             kinds.push(kind(resource.group, resource.version, resource.kind));
         } else if type_name.strip_suffix("List") == Some(resource.type_name) {
@@ -283,7 +286,7 @@ impl Operation<'_> {
         let (group, version, kind) = self.kind;
         let parameter = |(name, kind): &(&str, &str)| json!({"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true}});
         let code = if self.action == "post" { "201" } else { "200" };
-        let answer = content(&["application/json"], self.gives);
+        let answer = content(&["application/json", "application/yaml"], self.gives);
         let mut operation = json!({
             "parameters": self.parameters.iter().map(parameter).collect::<Vec<_>>(),
             "responses": {code: {"description": "OK", "content": answer}},
@@ -298,7 +301,7 @@ impl Operation<'_> {
                     "application/strategic-merge-patch+json",
                 ]
             } else {
-                &["application/json", "application/vnd.kubernetes.protobuf"]
+                &["application/json", "application/vnd.kubernetes.protobuf", "application/yaml"]
             };
             operation["requestBody"] = json!({"content": content(forms, takes), "required": self.action != "delete"});
         }
@@ -319,6 +322,10 @@ fn add_paths(resource: &Resource, paths: &mut Map<String, Value>) {
     let own = resource.type_name;
     let operation = |action, parameters, takes, gives| Operation { action, kind, parameters, takes, gives }.describe();
     let collection = resource.path("{namespace}", "");
+    if is_review(resource) {
+        paths.insert(collection, json!({"post": operation("post", WRITE, Some(own), own)}));
+        return;
+    }
     let one = resource.path("{namespace}", "{name}");
     let mut of_all = json!({
         "get": operation("list", LIST, None, &list),

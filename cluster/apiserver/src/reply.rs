@@ -1,6 +1,7 @@
 //! Answers: a document, or a stream of watch events.
 
-use api::Status;
+use crate::accept::{Encoding, YAML};
+use api::{Status, yaml};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
@@ -94,6 +95,16 @@ impl Reply {
             let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
             reply.with_header(header::WARNING, &format!("299 - \"{quoted}\""))
         })
+    }
+
+    /// The same written in this: JSON's documents can be in anything, others are what they are.
+    pub fn encoded(self, encoding: Encoding) -> Self {
+        let is_json = self.headers.get(header::CONTENT_TYPE).is_some_and(|it| it.as_bytes() == b"application/json");
+        let (Encoding::Yaml, true, Body::Whole(Some(json))) = (encoding, is_json, &self.body) else { return self };
+        let Ok(value) = serde_json::from_slice(json) else { return self };
+        let mut headers = self.headers;
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(YAML));
+        Self { code: self.code, headers, body: Body::Whole(Some(yaml::write(&value).into())) }
     }
 
     /// As hyper sends it.

@@ -9,7 +9,7 @@
 //!
 //! **Limit:** among the last are nodes, which upstream confines to what is theirs.
 
-use crate::auth::{Attributes, Authorizer, User};
+use crate::auth::{Attributes, Authorizer, Rules, User};
 
 /// Where the cluster is joined.
 pub const JOIN: &str = "/seaworthy/join/";
@@ -18,21 +18,51 @@ pub const JOIN: &str = "/seaworthy/join/";
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Roles;
 
+/// The paths for all that are no resources.
+const COMMON: &[&str] =
+    &["/", "/api", "/api/*", "/apis", "/apis/*", "/healthz*", "/livez*", "/openapi/*", "/readyz*", "/version"];
+
 impl Authorizer for Roles {
     fn authorize(&self, user: &User, attributes: &Attributes<'_>) -> Result<(), String> {
-        let is_of = |name: &str| user.groups.iter().any(|group| group == name);
         let below = |prefix: &str| attributes.resource.is_empty() && attributes.path.starts_with(prefix);
-        let may = if is_of("system:masters") {
-            true
-        } else if is_of("system:bootstrappers") {
-            below(JOIN)
-        } else if below("/metrics") {
-            is_of("system:monitoring")
-        } else {
-            !below("/debug") && !below(JOIN)
+        let may = match Role::of(user) {
+            Role::Master => true,
+            Role::Bootstrapper => below(JOIN),
+            Role::Monitoring if below("/metrics") => true,
+            Role::Monitoring | Role::Other => !below("/metrics") && !below("/debug") && !below(JOIN),
         };
         // Upstream says why not only where somebody can do something about it.
         if may { Ok(()) } else { Err(String::new()) }
+    }
+
+    fn rules(&self, user: &User) -> Rules {
+        match Role::of(user) {
+            Role::Master => Rules::ALL,
+            Role::Bootstrapper => Rules { resources: false, paths: &[(&["*"], &["/seaworthy/join/*"])] },
+            Role::Monitoring => Rules { resources: true, paths: &[(&["get"], &["/metrics"]), (&["get"], COMMON)] },
+            Role::Other => Rules { resources: true, paths: &[(&["get"], COMMON)] },
+        }
+    }
+}
+
+/// The first row of the module's table that a user is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Master,
+    Bootstrapper,
+    Monitoring,
+    Other,
+}
+
+impl Role {
+    fn of(user: &User) -> Self {
+        let named = [
+            ("system:masters", Role::Master),
+            ("system:bootstrappers", Role::Bootstrapper),
+            ("system:monitoring", Role::Monitoring),
+        ];
+        let is_of = |name: &str| user.groups.iter().any(|group| group == name);
+        named.into_iter().find(|(name, _)| is_of(name)).map_or(Role::Other, |(_, role)| role)
     }
 }
 

@@ -27,6 +27,8 @@ pub enum Route {
     },
     /// A collection, an object or what lies below it.
     Target(Target),
+    /// Where a question is asked.
+    Review(&'static Resource),
     /// `/version`.
     Version,
     /// `/healthz`, `/livez`, `/readyz`.
@@ -94,6 +96,11 @@ pub fn parse(path: &str) -> Route {
 }
 
 fn target(group: &str, version: &str, rest: &[&str]) -> Route {
+    if let [plural] = rest
+        && let Some(review) = resource::find_review(group, plural).filter(|review| review.version == version)
+    {
+        return Route::Review(review);
+    }
     let (legacy_watch, rest) = match rest {
         ["watch", rest @ ..] if !rest.is_empty() => (true, rest),
         _ => (false, rest),
@@ -168,6 +175,7 @@ mod tests {
                     target.subresource.map(|below| format!(" {}", below.name())).unwrap_or_default(),
                     if target.legacy_watch { " watch" } else { "" }
                 ),
+                Route::Review(review) => format!("asks {}", review.qualified()),
                 other => format!("{other:?}"),
             };
             out.push_str(&format!("{path}: {shown}\n"));
@@ -245,6 +253,8 @@ mod tests {
              /readyz/store
              /openapi/v3
              /openapi/v3/api/v1
+             /apis/authorization.k8s.io/v1/selfsubjectaccessreviews
+             /apis/authorization.k8s.io/v1/selfsubjectaccessreviews/a
              /openapi/v3/apis/apps/v1",
             expect![[r#"
                 /: Root
@@ -258,6 +268,8 @@ mod tests {
                 /readyz/store: Health { endpoint: "readyz", check: "store" }
                 /openapi/v3: OpenApiIndex
                 /openapi/v3/api/v1: OpenApiGroup { group: "", version: "v1" }
+                /apis/authorization.k8s.io/v1/selfsubjectaccessreviews: asks selfsubjectaccessreviews.authorization.k8s.io
+                /apis/authorization.k8s.io/v1/selfsubjectaccessreviews/a: Nowhere
                 /openapi/v3/apis/apps/v1: OpenApiGroup { group: "apps", version: "v1" }
             "#]],
         );

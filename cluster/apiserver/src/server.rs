@@ -1,7 +1,6 @@
 //! The server: connections, each a task, over which hyper speaks HTTP/1.1.
 
 use crate::auth::{Authenticator, Authorizer, Peer};
-use crate::bootstrap;
 use crate::config::Config;
 use crate::core::Core;
 use crate::extension::Extension;
@@ -10,6 +9,7 @@ use crate::model::{MAX_BODY_BYTES, too_large};
 use crate::reply::{Body, Reply};
 use crate::store::Store;
 use crate::view::{Held, View};
+use crate::{advertise, bootstrap};
 use api::Status;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -53,6 +53,7 @@ pub struct ApiServer {
     closing: Arc<Closing>,
     accept: Mutex<Option<AbortOnDrop<()>>>,
     bootstrapped: watch::Receiver<bool>,
+    advertising: Mutex<Option<AbortOnDrop<()>>>,
     _tasks: Vec<AbortOnDrop<()>>,
 }
 
@@ -106,8 +107,21 @@ impl ApiServer {
             };
             tasks.push(rt::task::spawn("api-bootstrap", make).abort_on_drop());
         }
+        let advertising = core.config.advertise.map(|ip| {
+            let core = Arc::clone(&core);
+            let advertise = async move { advertise::run(&core, ip, address.port()).await };
+            rt::task::spawn("api-advertise", advertise).abort_on_drop()
+        });
         tracing::info!(%address, "API server started");
-        Ok(Self { core, address, closing, accept: Mutex::new(Some(accept)), bootstrapped, _tasks: tasks })
+        Ok(Self {
+            core,
+            address,
+            closing,
+            accept: Mutex::new(Some(accept)),
+            bootstrapped,
+            advertising: Mutex::new(advertising),
+            _tasks: tasks,
+        })
     }
 
     /// Where it listens.
@@ -142,6 +156,11 @@ impl ApiServer {
         self.closing.begun.store(true, Ordering::Release);
         self.closing.news.notify_waiters();
         self.core.hub.end();
+        let advertising = self.advertising.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(task), Some(ip)) = (advertising, self.core.config.advertise) {
+            drop(task);
+            advertise::withdraw(&self.core, ip, self.address.port()).await;
+        }
         let accept = self.accept.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(accept) = accept {
             let _ = accept.await;

@@ -19,6 +19,7 @@ use crate::join::{self, JoinError, JoinToken, Role, Shared, Welcome};
 use crate::kubeconfig::{self, Shows};
 use crate::secured::{ListenError, Secured, free_address};
 use crate::server::{Server, ServerConfig, ServerError};
+use apiserver::Build;
 use rt::time::Timestamp;
 use rt::tls::{ClientTls, Pair, TlsError};
 use std::collections::BTreeMap;
@@ -100,6 +101,8 @@ pub struct ServerProcessConfig {
     pub pods: PodRange,
     /// By what it joins those that are there, at its first start; `None` for the first server of all.
     pub token: Option<JoinToken>,
+    /// What the program was built from.
+    pub build: Build,
 }
 
 /// A server that runs. Dropping it ends it at once, as a kill would.
@@ -143,6 +146,8 @@ impl ServerProcess {
             api_servers: apis(&config, &own),
             pods: config.pods,
             sole,
+            advertise: host(&own.api).parse().ok(),
+            build: config.build.clone(),
         };
         let mut control = secured.config(&shared, now)?;
         control.shared = Some(shared.clone());
@@ -333,6 +338,7 @@ mod tests {
             names: Vec::new(),
             pods: PodRange::default(),
             token: None,
+            build: Build::default(),
         };
         assert_eq!(apis(&config, own(&config).unwrap()), ["b:2", "c:2", "a:2"]);
         let stranger = ServerProcessConfig { name: "x".to_owned(), ..config };

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Seaworthy, a container orchestrator with the API of Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "seaworthy", version, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "seaworthy", version = crate::version::TEXT.as_str(), propagate_version = true, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -49,7 +49,25 @@ pub enum Command {
     /// Read, write and watch keys, and ask members how they are.
     #[command(after_help = KV_EXAMPLES)]
     Kv(KvArgs),
+    /// Print a script by which a shell completes this program's commands and flags.
+    #[command(after_help = COMPLETION_EXAMPLES)]
+    Completion {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one for each command: for packages.
+    #[command(hide = true)]
+    Man {
+        /// A directory that exists.
+        dir: std::path::PathBuf,
+    },
 }
+
+const COMPLETION_EXAMPLES: &str = "\
+Examples:
+  seaworthy completion bash > ~/.local/share/bash-completion/completions/seaworthy
+  seaworthy completion fish > ~/.config/fish/completions/seaworthy.fish";
 
 const UP_EXAMPLES: &str = "\
 Hollow nodes stand for machines: their containers are programs in memory that listen on an address of their own, answer

@@ -1,7 +1,7 @@
 //! `seaworthy up`, from its arguments to its end, and kubeconfigs for its users.
 
 use crate::args::{KubeconfigArgs, UpArgs};
-use crate::{FAILED, USAGE, ended, fail, say};
+use crate::{FAILED, USAGE, ended, fail, say, version};
 use rt::time::{Instant, Timestamp, timeout};
 use seaworthy::kubeconfig::{self, Shows};
 use seaworthy::{Authority, Up, UpConfig, UpError};
@@ -24,6 +24,7 @@ pub fn up_config(args: UpArgs, homes: [Option<String>; 2]) -> Result<UpConfig, S
         nodes: args.hollow_nodes,
         pods: args.pod_cidr,
         kubeconfig: args.kubeconfig,
+        build: version::build(),
         ..UpConfig::new(&data_dir)
     })
 }

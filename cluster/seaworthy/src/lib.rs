@@ -25,6 +25,8 @@ mod secured;
 mod server;
 mod up;
 
+pub use apiserver::Build;
+
 pub use addresses::{PodRange, RangeError};
 pub use agent::{Agent, AgentConfig, AgentError};
 pub use apart::{AgentProcess, AgentProcessConfig, ApartError, Named, ServerProcess, ServerProcessConfig};

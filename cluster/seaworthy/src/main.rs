@@ -1,7 +1,7 @@
 //! The `seaworthy` binary: arguments, logs, signals, exit codes. Everything else is in the libraries.
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use seaworthy::{Server, ServerConfig};
 use std::io::Write;
 use std::process::ExitCode;
@@ -14,6 +14,7 @@ mod kv;
 mod logs;
 mod members;
 mod roles;
+mod version;
 
 /// The arguments are wrong; nothing was done.
 const USAGE: u8 = 2;
@@ -55,6 +56,19 @@ fn main() -> ExitCode {
         args::Command::Store(arguments) => match members::member_config(arguments) {
             Ok(config) => rt::task::block_on(store(config)),
             Err(error) => fail(USAGE, &error),
+        },
+        args::Command::Completion { shell } => {
+            // Into memory first: it would panic if standard output were closed.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut args::Cli::command(), "seaworthy", &mut script);
+            match say(String::from_utf8_lossy(&script).trim_end()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(FAILED, &error.to_string()),
+            }
+        }
+        args::Command::Man { dir } => match clap_mangen::generate_to(args::Cli::command(), &dir) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(FAILED, &format!("{}: {error}", dir.display())),
         },
         args::Command::Kv(arguments) => match rt::task::block_on(kv::run(arguments)) {
             Ok(()) => ExitCode::SUCCESS,

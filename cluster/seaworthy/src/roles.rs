@@ -3,7 +3,7 @@
 use crate::args::{AgentArgs, ServerArgs};
 use crate::config_file::{AgentFile, ServerFile, Setting, Source};
 use crate::here::default_dir;
-use crate::{FAILED, USAGE, ended, fail, say};
+use crate::{FAILED, USAGE, ended, fail, say, version};
 use seaworthy::{
     AgentProcess, AgentProcessConfig, ApartError, JoinToken, Named, PodRange, ServerProcess, ServerProcessConfig,
 };
@@ -53,6 +53,7 @@ pub fn server_config(
         names: names.into_iter().map(|setting| setting.value).collect(),
         pods: pods.unwrap_or_default(),
         token: token(one(args.token_file, file.token_file), given, read)?,
+        build: version::build(),
     })
 }
 

@@ -3,7 +3,7 @@
 use crate::addresses::{NODE_BITS, PodRange};
 use crate::control::{Access, CONTROLLERS, ControlConfig, SCHEDULER};
 use crate::join::{Role, Shared};
-use apiserver::Credentials;
+use apiserver::{Build, Credentials};
 use rt::net::TcpListener;
 use rt::time::Timestamp;
 use rt::tls::{ClientTls, TlsError};
@@ -60,6 +60,10 @@ pub(crate) struct Secured<'a> {
     pub(crate) pods: PodRange,
     /// There is no other server for certain; see [`ControlConfig::sole`].
     pub(crate) sole: bool,
+    /// Where clients reach it from anywhere, if that is an address.
+    pub(crate) advertise: Option<IpAddr>,
+    /// What the program was built from.
+    pub(crate) build: Build,
 }
 
 impl Secured<'_> {
@@ -71,8 +75,18 @@ impl Secured<'_> {
         control.controllers.cluster_cidr = self.pods.to_string();
         control.controllers.node_cidr_mask_size = NODE_BITS;
         control.sole = self.sole;
+        control.api.advertise = self.advertise.and_then(advertised);
+        control.api.build = self.build;
         control.access = access(shared, now)?;
         Ok(control)
+    }
+}
+
+/// Endpoints lead to what other machines reach: never to loopback.
+fn advertised(ip: IpAddr) -> Option<Ipv4Addr> {
+    match ip {
+        IpAddr::V4(ip) => Some(ip).filter(|ip| !ip.is_loopback() && !ip.is_unspecified() && !ip.is_link_local()),
+        IpAddr::V6(_) => None,
     }
 }
 
@@ -96,4 +110,18 @@ fn access(shared: &Shared, now: Timestamp) -> Result<Access, TlsError> {
         components.insert(name, shared.authority.client(&format!("system:{name}"), None, now)?);
     }
     Ok(Access::Shown { authenticator: Arc::new(credentials), components })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_this_machine_reaches_is_not_advertised() {
+        let one = |text: &str| advertised(text.parse().unwrap()).is_some();
+        assert_eq!(
+            ["10.0.0.1", "127.0.0.1", "0.0.0.0", "169.254.0.1", "::1"].map(one),
+            [true, false, false, false, false]
+        );
+    }
 }

@@ -21,6 +21,7 @@ use crate::secured::{ListenError, MASTERS, Secured, free_address, reached_at};
 use crate::server::{Server, ServerConfig, ServerError};
 use api::ObjectExt;
 use api::core::v1::Node;
+use apiserver::Build;
 use client::{Client, ClientConfig, ListOptions};
 use rt::time::{Timestamp, sleep};
 use std::collections::BTreeMap;
@@ -53,6 +54,8 @@ pub struct UpConfig {
     pub pods: PodRange,
     /// Where the kubeconfig is written; by default in the data directory.
     pub kubeconfig: Option<String>,
+    /// What the program was built from.
+    pub build: Build,
 }
 
 impl UpConfig {
@@ -65,6 +68,7 @@ impl UpConfig {
             nodes: 1,
             pods: PodRange::default(),
             kubeconfig: None,
+            build: Build::default(),
         }
     }
 }
@@ -137,6 +141,8 @@ impl Up {
             pods: config.pods,
             // The lock on the data directory says so.
             sole: true,
+            advertise: Some(listen.ip()),
+            build: config.build.clone(),
         };
 
         let server =

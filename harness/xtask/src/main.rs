@@ -1,4 +1,4 @@
-//! The project's own check: `cargo ci`.
+//! The project's own check, `cargo ci`; and its archive, `dist`.
 //!
 //! ```text
 //! steps() -> each is a cargo command, run in order, timed -> table -> "N passed, N failed"
@@ -12,6 +12,8 @@
 //! A first check, with nothing built yet, compiles without what makes a second compilation quicker: that would take a
 //! quarter of the time.
 
+mod dist;
+
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 #[derive(Parser)]
-#[command(name = "xtask", about = "The project's own check")]
+#[command(name = "xtask", about = "The project's own check, and its archive")]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -37,6 +39,9 @@ enum Task {
         #[arg(long)]
         list: bool,
     },
+    /// A release as one archive: a static program, units of systemd, manual pages, completions
+    #[command(after_help = "Example:\n  cargo run -p xtask -- dist    # target/dist/seaworthy-VERSION-ARCH.tar.gz")]
+    Dist,
 }
 
 /// Variables by which a caller's flags would replace those of a build, cfg included.
@@ -59,8 +64,11 @@ struct Step {
 }
 
 fn main() -> ExitCode {
-    let Task::Ci { only, list } = Arguments::parse().task;
-    match ci(&only, list) {
+    let done = match Arguments::parse().task {
+        Task::Ci { only, list } => ci(&only, list),
+        Task::Dist => root().and_then(|root| dist::make(&root)).map(|()| true),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -24,6 +24,9 @@ pub(super) fn apply(mut object: Value, patch: Value, max_bytes: usize) -> Result
     let Patch(operations) = serde_json::from_value(patch).map_err(wrong)?;
     let mut bounds = Bounds { depth: depth(&object), measurements: 0, copied: 0 };
     for operation in operations {
+        if is_absent_as_tested(&object, &operation) {
+            continue;
+        }
         bounds.before(&object, &operation, max_bytes)?;
         // Nobody sees the object if an operation fails, so there is nothing to undo.
         let one = std::slice::from_ref(&operation);
@@ -31,6 +34,15 @@ pub(super) fn apply(mut object: Value, patch: Value, max_bytes: usize) -> Result
         bounds.after(&object)?;
     }
     Ok(object)
+}
+
+/// To upstream a field that is absent is null when it is tested, if there is something that could have it: by such a test
+/// clients such as kube-rs make sure that they are the first to add a finalizer.
+fn is_absent_as_tested(object: &Value, operation: &PatchOperation) -> bool {
+    let PatchOperation::Test(test) = operation else { return false };
+    let path = test.path.as_str();
+    let parent = path.rsplit_once('/').and_then(|(parent, _)| object.pointer(parent));
+    test.value.is_null() && parent.is_some_and(Value::is_object) && object.pointer(path).is_none()
 }
 
 /// What upstream answers to a patch that does not fit the object; the cause says more than upstream does.

@@ -285,6 +285,21 @@ fn json_patches_change_what_they_point_at() {
 }
 
 #[test]
+fn a_json_patch_finds_absent_what_is_tested_for_null() {
+    let add = r#"{"op": "add", "path": "/metadata/finalizers", "value": ["a"]}"#;
+    let patched = |object: Value, path: &str| {
+        let patch = format!(r#"[{{"op": "test", "path": "{path}", "value": null}}, {add}]"#);
+        super::json_patch::apply(object, serde_json::from_str(&patch).unwrap(), 1_000)
+    };
+    let expected = json!({"metadata": {"finalizers": ["a"]}});
+    assert_eq!(patched(json!({"metadata": {}}), "/metadata/finalizers"), Ok(expected.clone()));
+    assert_eq!(patched(json!({"metadata": {"finalizers": null}}), "/metadata/finalizers"), Ok(expected));
+    let taken = patched(json!({"metadata": {"finalizers": ["b"]}}), "/metadata/finalizers");
+    assert_eq!(taken.unwrap_err().code, 422);
+    assert_eq!(patched(json!({"metadata": {}}), "/status/phase").unwrap_err().code, 422);
+}
+
+#[test]
 fn a_json_patch_cannot_blow_an_object_up() {
     let ty = crate::schema::find("io.k8s.api.core.v1.Pod").expect("known");
     let run = |patch: Vec<Value>| apply(PatchKind::Json, ty, json!({"a": {"b": 1}, "x": {}}), patch.into(), 1 << 16);

@@ -5,5 +5,7 @@ mod http;
 mod lagging;
 mod member;
 mod objects;
+mod reviews;
 mod services;
 mod watches;
+mod yaml;

@@ -91,6 +91,7 @@ impl Cluster {
         let mut command = Command::new("sh");
         command.args(["-c", line]).current_dir(&self.dir).stdin(Stdio::null());
         command.env("KUBECONFIG", self.dir.join("data/kubeconfig")).env("HOME", &self.dir);
+        command.env("SEAWORTHY", env!("CARGO_BIN_EXE_seaworthy"));
         command
     }
 

@@ -43,7 +43,7 @@ macro_rules! sessions {
     )*};
 }
 
-sessions!(looking, applying, changing, rollouts, services, draining, deleting, jobs_of_hollow_nodes);
+sessions!(looking, asking, applying, changing, rollouts, services, draining, deleting, jobs_of_hollow_nodes);
 
 #[test]
 fn everything_is_there_after_a_kill_and_goes_on() {
@@ -137,4 +137,25 @@ fn the_leader_of_three_is_killed_in_the_middle_of_a_rollout_and_it_completes() {
     three.start_server(other);
     three.until(other, "kubectl create configmap last --from-literal=a=b");
     assert!(three.dir().join("s1/agent-token").exists());
+}
+
+#[test]
+#[ignore = "needs an interpreter that has the Python package kubernetes, named by SEAWORTHY_PYTHON"]
+fn the_python_client_finds_all_that_it_needs() {
+    let python = std::env::var("SEAWORTHY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/python/client.py");
+    let said = Cluster::start("python").check(&format!("{python} {script}"));
+    assert!(said.ends_with("all ok\n"), "{said}");
+}
+
+#[test]
+#[ignore = "compiles kube-rs, which takes minutes and needs the network once"]
+fn a_controller_made_with_kube_rs_works() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/kube-rs");
+    let target = concat!(env!("CARGO_TARGET_TMPDIR"), "/kube-rs");
+    let mut build = Command::new(env!("CARGO"));
+    let built = build.args(["build", "--locked", "--target-dir", target]).current_dir(folder).status().unwrap();
+    assert!(built.success());
+    let said = Cluster::start("kube-rs").check(&format!("{target}/debug/kube-rs-controller"));
+    assert!(said.ends_with("all ok\n"), "{said}");
 }
