@@ -13,10 +13,11 @@
 use crate::{Cut, DiskFault, Fault, Kind, Ns, Schedule, Target, What, When};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Which kinds may strike in a trial, and how often.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Swarm {
     /// Kinds to choose from.
     pub kinds: Vec<Kind>,
@@ -606,6 +607,7 @@ mod tests {
         for (seed, faults_ns) in (0..100).map(|seed| (seed, if seed < 50 { 7 * MINUTE } else { 70 * SECOND })) {
             for fault in draw(&swarm, seed, hosts, faults_ns).faults {
                 assert!(fault.when.earliest() >= FIRST_STRIKE_NS, "seed {seed}: {fault:?}");
+                assert!(fault.kind.fits(&fault.what), "seed {seed}: {fault:?}");
                 assert!(fault.when.earliest() + fault.for_ns <= faults_ns, "seed {seed}: {fault:?}");
                 *drawn.entry(fault.kind).or_default() += 1;
             }

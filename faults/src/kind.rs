@@ -1,6 +1,6 @@
 //! The kinds' names.
 
-use crate::Kind;
+use crate::{ContainerFault, Cut, DiskFault, Kind, What};
 
 impl Kind {
     /// Those that strike a store, its clients and their links, in order.
@@ -52,6 +52,55 @@ impl Kind {
     /// All that the simulator knows, in order.
     pub fn all() -> impl Iterator<Item = Kind> {
         Kind::STORE.into_iter().chain(Kind::CLUSTER)
+    }
+
+    /// Whether a fault that does this can be of this kind; whom it is aimed at, and when, apart.
+    pub fn fits(self, what: &What) -> bool {
+        match self {
+            Kind::PartitionOne | Kind::PartitionMinority | Kind::PartitionMajority => {
+                matches!(what, What::Partition { cut: Cut::Symmetric | Cut::Peers, .. })
+            }
+            Kind::PartitionOneWay => matches!(what, What::Partition { cut: Cut::Outbound | Cut::Inbound, .. }),
+            Kind::PartitionBridge => matches!(what, What::Partition { cut: Cut::Bridge | Cut::Thread, .. }),
+            Kind::NodePartition => matches!(what, What::Partition { cut: Cut::Symmetric | Cut::ControlPlane, .. }),
+            Kind::LinkLoss => matches!(what, What::Loss { .. }),
+            Kind::LinkDelay => matches!(what, What::Delay { .. }),
+            Kind::LinkHold => matches!(what, What::Hold { .. }),
+            Kind::NodeLink => matches!(what, What::Loss { .. } | What::Delay { .. }),
+            Kind::Kill | Kind::NodeKill | Kind::CrashPoint => matches!(what, What::Kill { .. }),
+            Kind::PowerLoss | Kind::NodePowerLoss | Kind::ZoneLost => matches!(what, What::PowerLoss { .. }),
+            Kind::Pause | Kind::NodePause => matches!(what, What::Pause { .. }),
+            Kind::ClockOffset => matches!(what, What::ClockOffset { .. }),
+            Kind::ClockDrift => matches!(what, What::ClockDrift { .. }),
+            Kind::ClockSteps => matches!(what, What::ClockSteps { .. }),
+            Kind::ClockFreeze => matches!(what, What::ClockFreeze { .. }),
+            Kind::NodeClock => {
+                matches!(what, What::ClockOffset { .. } | What::ClockDrift { .. } | What::ClockSteps { .. })
+            }
+            Kind::DiskError => matches!(
+                what,
+                What::Disk {
+                    fault: DiskFault::WriteErrors(_) | DiskFault::SyncErrors(_) | DiskFault::ReadErrors(_),
+                    ..
+                }
+            ),
+            Kind::DiskStall => matches!(what, What::Disk { fault: DiskFault::Stall | DiskFault::Slow(_), .. }),
+            Kind::DiskFull => matches!(what, What::Disk { fault: DiskFault::Full, .. }),
+            Kind::NodeDisk => matches!(what, What::Disk { .. }),
+            Kind::NodeLost => matches!(what, What::Lost { .. }),
+            Kind::ContainerCrash => matches!(what, What::Containers { fault: ContainerFault::Crash, .. }),
+            Kind::ContainerSick => matches!(
+                what,
+                What::Containers { fault: ContainerFault::Hang | ContainerFault::Unready | ContainerFault::Flap, .. }
+            ),
+            Kind::ContainerSlow => {
+                matches!(what, What::Containers { fault: ContainerFault::IgnoreTerm | ContainerFault::Slow(_), .. })
+            }
+            Kind::Reset => matches!(what, What::Reset { .. }),
+            Kind::ApiLag => matches!(what, What::Lag { .. }),
+            Kind::ResponseDrop => matches!(what, What::Fuse { bytes: 0, .. }),
+            Kind::WatchCut => matches!(what, What::Fuse { bytes: 1.., .. }),
+        }
     }
 
     /// Its name in records, reports and streams of randomness.

@@ -29,6 +29,7 @@ pub struct Schedule {
 
 /// One fault: it strikes when its trigger comes, lasts `for_ns`, and is then healed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Fault {
     /// Names this fault in logs, records and shrunk schedules.
     pub id: u32,
@@ -44,6 +45,7 @@ pub struct Fault {
 
 /// When a fault strikes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum When {
     /// At this time.
     At(Ns),
@@ -149,6 +151,7 @@ pub enum ContainerFault {
 
 /// What goes wrong.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum What {
     /// The network falls apart.
     Partition {
@@ -265,6 +268,31 @@ pub enum What {
         /// Bytes that still pass.
         bytes: u64,
     },
+}
+
+impl What {
+    /// Whom it is aimed at.
+    pub fn target(&self) -> &Target {
+        match self {
+            What::Partition { side: target, .. }
+            | What::Loss { target, .. }
+            | What::Delay { target, .. }
+            | What::Hold { target }
+            | What::Kill { target }
+            | What::PowerLoss { target }
+            | What::Pause { target }
+            | What::ClockOffset { target, .. }
+            | What::ClockDrift { target, .. }
+            | What::ClockSteps { target, .. }
+            | What::ClockFreeze { target }
+            | What::Containers { target, .. }
+            | What::Lost { target }
+            | What::Reset { target }
+            | What::Disk { target, .. }
+            | What::Lag { target }
+            | What::Fuse { target, .. } => target,
+        }
+    }
 }
 
 /// The kinds that schedules switch on and off and that reports count.

@@ -428,6 +428,7 @@ pub(crate) mod tests {
                 keys: 8,
                 faults: true,
                 cluster: None,
+                rules: None,
             },
             seed,
             executor_seed: 0,

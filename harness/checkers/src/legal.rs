@@ -71,6 +71,7 @@ pub fn empty() -> Record {
             keys: 8,
             faults: true,
             cluster: None,
+            rules: None,
         },
         seed: 0,
         executor_seed: 0,

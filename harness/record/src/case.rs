@@ -96,15 +96,22 @@ impl Case {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, CaseError> {
-        let case: Self = toml::from_str(text).map_err(|error| {
+        /// What every case of every form has.
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        // Before the rest is read: another form has other fields. What has no format at all is wrong in another way.
+        if let Ok(Head { format }) = toml::from_str(text)
+            && format != CASE_FORMAT
+        {
+            return Err(CaseError::OtherFormat { path: path.to_owned(), found: format });
+        }
+        toml::from_str(text).map_err(|error| {
             let at = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             let message = error.message().replace('\n', " ");
             CaseError::Wrong { path: path.to_owned(), error: format!("line {at}: {message}") }
-        })?;
-        if case.format != CASE_FORMAT {
-            return Err(CaseError::OtherFormat { path: path.to_owned(), found: case.format });
-        }
-        Ok(case)
+        })
     }
 }
 
@@ -136,6 +143,7 @@ mod tests {
                 keys: 4,
                 faults: true,
                 cluster: Some(Cluster { nodes: 4, zones: 2, apps: 1, pods: 2, writes_per_ks: 3, calls_per_s: 4 }),
+                rules: None,
             },
             faults: vec![
                 fault(1, Kind::Kill, When::At(9), What::Kill { target: Target::Leader }),
@@ -176,6 +184,9 @@ mod tests {
         assert!(refused("hello").contains("line 1"));
         assert!(
             refused(&text.replace("format = 1", "format = 9")).contains("has format 9 but this build reads format 1")
+        );
+        assert!(
+            refused("format = 9\na_form = \"of the future\"").contains("has format 9 but this build reads format 1")
         );
         let missing = Case::read(Path::new("/nonexistent/c.toml")).expect_err("is not there").to_string();
         assert!(missing.starts_with("cannot read /nonexistent/c.toml: "), "{missing}");

@@ -155,6 +155,7 @@ mod tests {
                 keys: 4,
                 faults: true,
                 cluster: None,
+                rules: None,
             },
             seed: u64::MAX,
             executor_seed: 7,

@@ -8,7 +8,7 @@
 //! Nothing here knows a product type: keys are text, times are nanoseconds since the trial began, and whoever writes a
 //! record translates into it. A record on disk is one JSON document that begins with its format version.
 
-use faults::Schedule;
+use faults::{Fault, Schedule, Swarm};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -17,6 +17,7 @@ mod cluster;
 mod file;
 mod guarantees;
 mod history;
+mod scenario;
 mod twin;
 // Reports read records and know no faults but those named in them.
 pub use case::{CASE_FORMAT, Case, CaseError};
@@ -27,6 +28,7 @@ pub use guarantees::{
     CONVERGE_NS, ELECTION_NS, FAILOVER_NS, GUARANTEES, Guarantee, Guaranteed, PROGRESS_NS, QUEUE_NS, Scope, Side,
 };
 pub use history::*;
+pub use scenario::{Base, ScenarioError, read_scenario};
 pub use twin::*;
 
 /// Version of the record's form. A reader refuses every other one.
@@ -100,6 +102,18 @@ pub struct Config {
     pub faults: bool,
     /// The orchestrator on the store, if there is one.
     pub cluster: Option<Cluster>,
+    /// What may strike, where the scenario says so itself: one that a user wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<FaultRules>,
+}
+
+/// What may strike in a trial of a scenario that says so itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FaultRules {
+    /// From which each trial's faults are drawn.
+    pub swarm: Swarm,
+    /// What strikes in each trial besides.
+    pub strikes: Vec<Fault>,
 }
 
 /// A fault that struck.

@@ -90,13 +90,13 @@ pub fn bench(arguments: &Bench) -> anyhow::Result<Exit> {
     Ok(Exit::HELD)
 }
 
-/// Those asked for; else two for a store, and an orchestrator's own.
+/// Those asked for; else two for a store, and the own one of an orchestrator and of a file.
 fn rates(arguments: &Bench) -> Vec<Option<u32>> {
     if !arguments.rate.is_empty() {
         return arguments.rate.iter().copied().map(Some).collect();
     }
     let orchestrates = sim::scenario(&arguments.scenario).is_some_and(|config| config.cluster.is_some());
-    if orchestrates { vec![None] } else { STORE_RATES.map(Some).to_vec() }
+    if orchestrates || trial::is_file(&arguments.scenario) { vec![None] } else { STORE_RATES.map(Some).to_vec() }
 }
 
 /// The same trial over `seconds` simulated seconds, faults and calm in the same proportion.

@@ -39,6 +39,12 @@ pub enum Command {
     Determinism(Determinism),
     /// Measure simulated seconds per CPU second, and where the time goes
     Bench(Bench),
+    /// Show from when on a failing trial was bound to fail
+    Why(Why),
+    /// Find the first event in which two runs differ
+    Diff(Diff),
+    /// Run trials for as long as there is time, as CI does at night
+    Nightly(Nightly),
     /// Plant known bugs in a copy of the product and see whether the trials find them
     Mutants(Mutants),
     /// Kill, stop and restart real processes under load and judge their history
@@ -55,6 +61,9 @@ pub enum Command {
     /// Run the trials that come in as lines, for `shrink`
     #[command(hide = true)]
     Attempt,
+    /// Run the trials that come in as lines, for `why`
+    #[command(hide = true)]
+    Branch,
     /// Write one trial's log, for `determinism`
     #[command(hide = true)]
     Log(Log),
@@ -69,8 +78,8 @@ pub enum Command {
 /// Which trial it is, the seed apart.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Setting {
-    /// What is tried
-    #[arg(long, value_name = "NAME", default_value = crate::trial::DEFAULT_SCENARIO)]
+    /// What is tried: a scenario's name, or a file of your own, as the README describes it
+    #[arg(long, value_name = "NAME|FILE.toml", default_value = crate::trial::DEFAULT_SCENARIO)]
     pub scenario: String,
     /// Operations per simulated second, of all clients together; the scenario's own if not given
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -107,6 +116,7 @@ Examples:
   cargo trial run --seeds 200 --jobs 8       seeds 1 to 200, eight at once
   cargo trial run --seed 17                  seed 17 alone
   cargo trial run --seed 1000 --seeds 50     seeds 1000 to 1049
+  cargo trial run --scenario workloads/scenarios/blackout.toml
   cargo trial run --json > trials.json
   cargo trial run --out nightly              and then open nightly/index.html
 
@@ -135,6 +145,9 @@ pub struct Run {
     /// Where the result goes in short, for `mutants`
     #[arg(long, hide = true)]
     pub brief: Option<PathBuf>,
+    /// CPU seconds of the workers after which no further trial is begun, for `mutants`
+    #[arg(long, hide = true)]
+    pub budget: Option<u64>,
 }
 
 impl Run {
@@ -234,8 +247,8 @@ pub struct Bench {
     /// Seeds per figure, of which the median is printed
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub seeds: u64,
-    /// What is tried
-    #[arg(long, value_name = "NAME", default_value = crate::trial::DEFAULT_SCENARIO)]
+    /// What is tried: a scenario's name, or a file of your own
+    #[arg(long, value_name = "NAME|FILE.toml", default_value = crate::trial::DEFAULT_SCENARIO)]
     pub scenario: String,
     /// Print JSON instead of the table
     #[arg(long)]
@@ -245,19 +258,122 @@ pub struct Bench {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  cargo trial why target/trials/17.json
+  cargo trial why target/trials/17.toml --points 20 --ways 16
+  cargo trial why target/trials/17.json --guarantee C20
+
+Until each instant a run is the failing one; from there on tasks that are ready run in other orders. Faults strike as they
+did. The more of these runs fail too, the more is decided by then.")]
+pub struct Why {
+    /// The failing trial: a record that `run` wrote, or a `.toml` file of `shrink`
+    #[arg(value_name = "RECORD")]
+    pub record: PathBuf,
+    /// What failed: a guarantee, or `crash` [default: what failed first and gravest]
+    #[arg(long, value_name = "C", ignore_case = true)]
+    pub guarantee: Option<String>,
+    /// Instants to begin with; half as many more are tried where the chance rises most
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub points: u32,
+    /// Other ways that are tried from each
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub ways: u32,
+    /// Worker processes [default: one per core]
+    #[arg(long, value_name = "J", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo trial diff 17.log 17-on-the-other-machine.log
+  cargo trial diff target/trials/17.json target/trials/17.toml   a failing trial, and what `shrink` left of it
+  cargo trial diff 17 17.log                                     seed 17 as it goes now, and as it went
+
+Ends with 0 if the runs are the same, and with 13 if not.")]
+pub struct Diff {
+    /// A log, a record, a trial as a `.toml` file, or a seed
+    #[arg(value_name = "A")]
+    pub left: String,
+    /// What to compare it with
+    #[arg(value_name = "B")]
+    pub right: String,
+    /// Lines shown before the first that differs, and on both sides after it
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub context: u16,
+    #[command(flatten)]
+    pub setting: Setting,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo trial nightly --minutes 60
+  cargo trial nightly --minutes 60 --seed 20260131           what a certain night tried
+  cargo trial nightly --minutes 240 --mutants 25 --out night
+  cargo trial nightly --minutes 10 --scenario store,workloads/scenarios/blackout.toml
+
+First a trial on disks that lie, which must fail; if it does not, nothing else is run and the code is 1. Then the seeds of
+harness/seatrial/regressions.toml, then fresh ones.")]
+pub struct Nightly {
+    /// Wall time, in minutes; trials under way at its end are waited for
+    #[arg(long, value_name = "M", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub minutes: u64,
+    /// What the fresh seeds follow from, such as the date [default: drawn, and printed]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(0..NIGHTS))]
+    pub seed: Option<u64>,
+    /// What is tried, with equal shares of the CPU time
+    #[arg(long, value_name = "NAME|FILE.toml,...", value_delimiter = ',', default_values_t = ["store", "squall", "deployments"].map(String::from))]
+    pub scenario: Vec<String>,
+    /// Percent of the time that is kept for mutants, as many as there is time for
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=90))]
+    pub mutants: u8,
+    /// Worker processes [default: one per core]
+    #[arg(long, value_name = "J", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Where reports, and records and logs of failing trials go
+    #[arg(long, value_name = "DIR", default_value = "target/nightly")]
+    pub out: PathBuf,
+}
+
+/// Nights are told apart by numbers below this, so that all seeds fit into what readers of JSON keep exactly.
+pub const NIGHTS: u64 = 1 << 32;
+
+/// What a mutant may cost unless somebody says otherwise: 400 trials of a store take a minute, as many of a small
+/// orchestrator would take half an hour, and what is not found in a third of an hour is not found by a run of every day.
+pub const MUTANT_BUDGET_S: u64 = 20 * 60;
+
+/// Trials of a mutant unless somebody says otherwise.
+pub const MUTANT_SEEDS: u64 = 400;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
   cargo trial mutants                        all of harness/mutants
   cargo trial mutants vote-not-persisted     one
-  cargo trial mutants --check                only see whether every patch applies")]
+  cargo trial mutants --resume               go on where a board was stopped
+  cargo trial mutants --budget 300 --shrink  five CPU minutes for each; then, how few faults it takes
+  cargo trial mutants --check                only see whether every patch applies
+
+Ends with 0 if nine of ten bugs were found, no control was flagged and everything was built.")]
 pub struct Mutants {
     /// Names of patches, without `.patch`; all if none is given
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
     /// Trials for each at most; the first that fails is enough
-    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = MUTANT_SEEDS, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub seeds: u64,
     /// Worker processes [default: one per core]
     #[arg(long, value_name = "J", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,
+    /// CPU time for each at most, user and system, of all workers together, in seconds
+    #[arg(long, value_name = "CPU-SECONDS", default_value_t = MUTANT_BUDGET_S, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub budget: u64,
+    /// Take over what is on the board already, from the same sources and patches
+    #[arg(long)]
+    pub resume: bool,
+    /// Shrink the first failing trial of each that is found, and tell how many faults it takes
+    #[arg(long)]
+    pub shrink: bool,
     /// Build and run nothing
     #[arg(long)]
     pub check: bool,

@@ -1,9 +1,8 @@
 //! The same seed, byte for byte: each in a process of its own, of the dev and of the trial build.
-//!
-//! **Invariant:** logs that differ anywhere, also in length alone, are reported (`logs_that_differ_anywhere_are_told_apart`).
 
 use crate::cargo::{self, Profile};
 use crate::cli::{Determinism, Setting};
+use crate::difference::first_difference;
 use crate::exit::Exit;
 use crate::trial;
 use anyhow::{Context, bail};
@@ -37,13 +36,15 @@ pub fn determinism(arguments: &Determinism) -> anyhow::Result<Exit> {
         let logs = [folder.join(format!("{seed}-dev.log")), folder.join(format!("{seed}-trial.log"))];
         let contents = run_both(&builds, seed, &arguments.setting, &logs)?;
         bytes += contents[0].len();
-        match first_difference(&contents[0], &contents[1]) {
+        match first_difference(&contents[0], &contents[1], 0) {
             None => logs.iter().try_for_each(fs::remove_file).context("a log cannot be removed")?,
             Some(difference) => {
                 differing += 1;
                 println!(
                     "seed {seed}: the logs differ at line {}\n  dev:   {}\n  trial: {}",
-                    difference.line, difference.left, difference.right
+                    difference.line,
+                    difference.first_left(),
+                    difference.first_right()
                 );
                 println!("  whole logs: {} {}", logs[0].display(), logs[1].display());
             }
@@ -85,47 +86,4 @@ fn run_both(builds: &[PathBuf; 2], seed: u64, setting: &Setting, logs: &[PathBuf
     }
     let read = |at: usize| fs::read(&logs[at]).with_context(|| format!("{} cannot be read", logs[at].display()));
     Ok([read(0)?, read(1)?])
-}
-
-/// Where two logs part ways.
-#[derive(Debug, PartialEq)]
-struct Difference {
-    /// Counted from 1.
-    line: usize,
-    left: String,
-    right: String,
-}
-
-fn first_difference(left: &[u8], right: &[u8]) -> Option<Difference> {
-    if left == right {
-        return None;
-    }
-    let same = left.iter().zip(right).take_while(|(a, b)| a == b).count();
-    let line_start = left[..same].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let line_at = |log: &[u8]| match log[line_start..].split(|byte| *byte == b'\n').next() {
-        Some([]) | None => "(ends here)".to_owned(),
-        Some(line) => String::from_utf8_lossy(line).into_owned(),
-    };
-    let line = left[..line_start].iter().filter(|byte| **byte == b'\n').count() + 1;
-    Some(Difference { line, left: line_at(left), right: line_at(right) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(left: &str, right: &str, expected: Option<(usize, &str, &str)>) {
-        let expected = expected.map(|(line, left, right)| Difference { line, left: left.into(), right: right.into() });
-        assert_eq!(first_difference(left.as_bytes(), right.as_bytes()), expected);
-    }
-
-    #[test]
-    fn logs_that_differ_anywhere_are_told_apart() {
-        check("a\nb\n", "a\nb\n", None);
-        check("", "", None);
-        check("a\nbc\nd\n", "a\nbx\nd\n", Some((2, "bc", "bx")));
-        check("a\n", "a\nb\n", Some((2, "(ends here)", "b")));
-        check("x\n", "", Some((1, "x", "(ends here)")));
-        check("a\nb", "a\nb\n", Some((2, "b", "b")));
-    }
 }

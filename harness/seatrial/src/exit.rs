@@ -20,12 +20,14 @@ impl Exit {
     /// The same seed did two different things.
     pub const DIVERGENCE: Self = Self(13);
 
+    /// Something was never put to the test.
+    pub const VACUOUS: Self = Self(14);
     /// Stopped by Ctrl-C or SIGTERM before everything was tried; nothing that was tried failed. What shells say of it.
     pub const INTERRUPTED: Self = Self(130);
 
-    /// As the system takes it.
-    pub fn code(self) -> i32 {
-        i32::from(self.0)
+    /// As the system is told.
+    pub fn code(self) -> u8 {
+        self.0
     }
 
     /// That of judged trials: one of the above, 11 if something did not happen in time, 14 if something was never put

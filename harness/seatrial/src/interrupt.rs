@@ -14,7 +14,7 @@ pub fn listen() -> &'static AtomicBool {
             STOP.store(true, Ordering::Relaxed);
             eprintln!("interrupted: what was done so far follows; Ctrl-C again ends it at once");
             rt::task::shutdown_signal().await;
-            std::process::exit(Exit::INTERRUPTED.code());
+            std::process::exit(Exit::INTERRUPTED.code().into());
         });
     });
     &STOP

@@ -21,6 +21,21 @@ pub fn unix_s() -> u64 {
     std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())
 }
 
+/// CPU time that a process has used, user and system, all threads together, in nanoseconds, in steps of the system's tick;
+/// also that of one that has ended, until somebody waits for it. `None` if there is no such process.
+pub fn cpu_ns_of(process: u32) -> Option<u64> {
+    let stat = std::fs::read(format!("/proc/{process}/stat")).ok()?;
+    // The program's name, in parentheses, may hold anything; behind the last of them are numbers.
+    let stat = String::from_utf8_lossy(&stat).into_owned();
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(FIELDS_BEFORE_CPU);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    let (user, system) = (ticks()?, ticks()?);
+    Some((user + system) * (1_000_000_000 / rustix::param::clock_ticks_per_second()))
+}
+
+/// Of the fields of `/proc/PID/stat` that follow the name, those before user and system time (proc_pid_stat(5)).
+const FIELDS_BEFORE_CPU: usize = 11;
+
 /// Resident memory of this process, in bytes; 0 if the system does not say.
 pub fn rss_bytes() -> u64 {
     let pages =
@@ -60,6 +75,13 @@ pub fn command(program: &Path, word: &str) -> Command {
     command
 }
 
+/// A worker, of that kind: in a group of its own, so that Ctrl-C is not for it to take.
+pub fn worker(program: &Path, kind: &str) -> Command {
+    let mut command = command(program, kind);
+    command.process_group(0);
+    command
+}
+
 /// From now on this process is killed when the thread that started it ends.
 ///
 /// # Errors
@@ -92,5 +114,15 @@ mod tests {
         }
         assert!(cpu_ns() > before);
         assert!(rss_bytes() > 100_000, "a program is larger than that");
+    }
+
+    #[test]
+    fn the_cpu_time_of_another_process_is_what_it_says_itself() {
+        while cpu_ns() < 30_000_000 {
+            std::hint::black_box(cpu_ns());
+        }
+        let seen = cpu_ns_of(std::process::id()).expect("this process is there");
+        assert!(seen >= 10_000_000 && seen <= cpu_ns() + 20_000_000, "{seen} of {}", cpu_ns());
+        assert_eq!(cpu_ns_of(u32::MAX), None);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! run, shrink -> pool of workers -> sim, checkers -> reports        replay, determinism, bench: one trial at a time
+//! why -> pool of workers: the same trial, another way from an instant on -> a bar per instant
+//! nightly -> canary, pool of workers -> reports of `run`              diff -> two logs, the first line that differs
 //! mutants -> mirror, patch, cargo -> `run` of the planted build        real -> processes -> checkers -> reports
 //! ```
 
@@ -16,12 +18,15 @@ mod bench;
 mod cargo;
 mod cli;
 mod determinism;
+mod diff;
+mod difference;
 mod exit;
 mod interrupt;
 mod live;
 mod machine;
 mod mirror;
 mod mutants;
+mod nightly;
 mod observe;
 mod orchestra;
 mod patch;
@@ -34,6 +39,7 @@ mod scan;
 mod shrink;
 mod sources;
 mod trial;
+mod why;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -65,6 +71,9 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Shrink(arguments) => shrink::shrink(&arguments),
         Command::Determinism(arguments) => determinism::determinism(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
+        Command::Why(arguments) => why::why(&arguments),
+        Command::Diff(arguments) => diff::diff(&arguments),
+        Command::Nightly(arguments) => nightly::nightly(&arguments),
         Command::Mutants(arguments) => mutants::mutants(&arguments),
         Command::Real(arguments) => live::real(&arguments),
         Command::Marks => {
@@ -76,6 +85,7 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
             Ok(Exit::HELD)
         }
         Command::Worker => run::worker().map(|()| Exit::HELD),
+        Command::Branch => why::worker().map(|()| Exit::HELD),
         Command::Attempt => shrink::worker().map(|()| Exit::HELD),
         Command::Log(arguments) => replay::log(&arguments),
         Command::Tether { command } => Err(machine::tether(&command).into()),

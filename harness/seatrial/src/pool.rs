@@ -14,12 +14,11 @@ use crate::machine;
 use anyhow::Context;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -74,6 +73,17 @@ pub struct Crew<'a> {
     pub stop: &'a AtomicBool,
 }
 
+/// CPU time, user and system, that workers have spent on their jobs, those included over which they died or fell silent.
+#[derive(Debug, Default)]
+pub struct Meter(AtomicU64);
+
+impl Meter {
+    /// So far, in nanoseconds.
+    pub fn ns(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What came of a seed.
 #[derive(Debug, PartialEq)]
 pub enum Done<T> {
@@ -89,37 +99,60 @@ pub enum Done<T> {
 ///
 /// # Errors
 /// A worker that cannot be started at all.
-pub fn run<J, T>(
+pub fn run<J, T, I>(
     worker: impl Fn() -> Command + Sync,
     crew: Crew<'_>,
-    jobs: impl IntoIterator<Item = (u64, J)>,
+    jobs: I,
     each: impl FnMut(u64, Done<T>) -> ControlFlow<()> + Send,
 ) -> std::io::Result<()>
 where
     J: Serialize + Send,
     T: DeserializeOwned,
+    I: IntoIterator<Item = (u64, J), IntoIter: Send>,
 {
-    let desk = Mutex::new(Desk { jobs: jobs.into_iter().collect(), each, failure: Ok(()) });
+    run_metered(worker, crew, &Meter::default(), jobs, each)
+}
+
+/// The same, with what it costs: whenever `each` is called, `meter` has counted that job. A job is taken from `jobs` only
+/// when a worker is free for it, so that they may depend on what came of earlier ones.
+///
+/// # Errors
+/// A worker that cannot be started at all.
+pub fn run_metered<J, T, I>(
+    worker: impl Fn() -> Command + Sync,
+    crew: Crew<'_>,
+    meter: &Meter,
+    jobs: I,
+    each: impl FnMut(u64, Done<T>) -> ControlFlow<()> + Send,
+) -> std::io::Result<()>
+where
+    J: Serialize + Send,
+    T: DeserializeOwned,
+    I: IntoIterator<Item = (u64, J), IntoIter: Send>,
+{
+    let desk = Mutex::new(Desk { jobs: Some(jobs.into_iter()), each, failure: Ok(()) });
     std::thread::scope(|scope| {
         for _ in 0..crew.slots {
-            scope.spawn(|| slot(&worker, crew, &desk));
+            scope.spawn(|| slot(&worker, crew, meter, &desk));
         }
     });
     desk.into_inner().unwrap_or_else(PoisonError::into_inner).failure
 }
 
 /// Where slots take jobs and hand in results.
-struct Desk<J, E> {
-    jobs: VecDeque<(u64, J)>,
+struct Desk<I, E> {
+    /// `None` once no further one is to be begun.
+    jobs: Option<I>,
     each: E,
     failure: std::io::Result<()>,
 }
 
 /// One worker after the other, until no job is left.
-fn slot<J, T, E>(start: &impl Fn() -> Command, crew: Crew<'_>, desk: &Mutex<Desk<J, E>>)
+fn slot<J, T, I, E>(start: &impl Fn() -> Command, crew: Crew<'_>, meter: &Meter, desk: &Mutex<Desk<I, E>>)
 where
     J: Serialize,
     T: DeserializeOwned,
+    I: Iterator<Item = (u64, J)>,
     E: FnMut(u64, Done<T>) -> ControlFlow<()>,
 {
     let desk = || desk.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,18 +162,20 @@ where
             return;
         }
         // A statement of its own, so that the desk is free while the job is done.
-        let taken = desk().jobs.pop_front();
+        let taken = desk().jobs.as_mut().and_then(Iterator::next);
         let Some((seed, job)) = taken else { return };
         let mut at_work = match worker.take().map_or_else(|| Worker::start(start()), Ok) {
             Ok(at_work) => at_work,
             Err(error) => {
                 let mut desk = desk();
-                desk.jobs.clear();
+                desk.jobs = None;
                 desk.failure = Err(error);
                 return;
             }
         };
-        let done = match at_work.ask::<J, T>(&job, crew) {
+        let answered = at_work.ask::<J, T>(&job, crew);
+        meter.0.fetch_add(at_work.spent_ns(), Ordering::Relaxed);
+        let done = match answered {
             Ok(None) => return,
             Ok(Some(answer)) => {
                 let spent = at_work.trials >= TRIALS_PER_WORKER || answer.rss_bytes > LARGE_WORKER_BYTES;
@@ -151,7 +186,7 @@ where
         };
         let mut desk = desk();
         if (desk.each)(seed, done).is_break() {
-            desk.jobs.clear();
+            desk.jobs = None;
         }
     }
 }
@@ -164,6 +199,12 @@ struct Worker {
     /// Ends when stderr does.
     listener: Option<JoinHandle<()>>,
     trials: u32,
+    /// CPU time that it had used when somebody looked last.
+    cpu_ns: u64,
+    /// The part of it that is told already.
+    told_ns: u64,
+    /// Whether it was waited for: another process may have its number.
+    gone: bool,
 }
 
 impl Worker {
@@ -186,7 +227,7 @@ impl Worker {
                 true
             });
         });
-        Ok(Self { child, jobs, answers, said, listener: Some(listener), trials: 0 })
+        Ok(Self { child, jobs, answers, said, listener: Some(listener), trials: 0, cpu_ns: 0, told_ns: 0, gone: false })
     }
 
     /// What it says of a job; `None` if the crew is stopped before it says anything.
@@ -218,8 +259,24 @@ impl Worker {
         }
     }
 
+    /// CPU time that it has used since this was asked last.
+    fn spent_ns(&mut self) -> u64 {
+        self.look();
+        let spent_ns = self.cpu_ns - self.told_ns;
+        self.told_ns = self.cpu_ns;
+        spent_ns
+    }
+
+    fn look(&mut self) {
+        if !self.gone {
+            self.cpu_ns = machine::cpu_ns_of(self.child.id()).unwrap_or(0).max(self.cpu_ns);
+        }
+    }
+
     /// How the worker, whose pipes are closed, came to its end.
     fn death(&mut self) -> String {
+        self.look();
+        self.gone = true;
         let how = match self.child.wait() {
             Ok(status) => describe(status),
             Err(error) => format!("was lost: {error}"),
@@ -324,6 +381,46 @@ mod tests {
     fn workers_are_replaced_and_no_seed_is_lost() {
         let jobs = u64::from(TRIALS_PER_WORKER) * 2 + 10;
         assert_eq!(results(1, jobs, None).len() as u64, jobs);
+    }
+
+    #[test]
+    fn what_workers_spend_is_counted_also_when_they_die() {
+        let busy = || {
+            let mut command = Command::new("sh");
+            // Each job is some hundredths of a second of work; the second one is the last.
+            command.args([
+                "-c",
+                r#"while read job; do
+                n=0; while [ $n -lt 60000 ]; do n=$((n + 1)); done
+                [ "$job" = 1 ] && exit 7
+                echo "{\"rss_bytes\": 1, \"result\": $job}"
+            done"#,
+            ]);
+            command
+        };
+        let meter = Meter::default();
+        let mut counted = Vec::new();
+        run_metered(busy, crew(1), &meter, (0..2).map(|seed| (seed, seed)), |_, _: Done<u64>| {
+            counted.push(meter.ns());
+            ControlFlow::Continue(())
+        })
+        .expect("a shell");
+        assert!(counted[0] > 0 && counted[1] > counted[0], "{counted:?}");
+    }
+
+    #[test]
+    fn a_job_is_taken_only_when_a_worker_is_free_for_it() {
+        let answered = AtomicU64::new(0);
+        let jobs = (0..6).map(|seed| {
+            assert_eq!(answered.load(Ordering::Relaxed), seed, "one worker takes one job at a time");
+            (seed, 0)
+        });
+        run(shell, crew(1), jobs, |_, _: Done<u64>| {
+            answered.fetch_add(1, Ordering::Relaxed);
+            ControlFlow::Continue(())
+        })
+        .expect("a shell");
+        assert_eq!(answered.into_inner(), 6);
     }
 
     #[test]

@@ -51,13 +51,18 @@ pub fn replay(arguments: &Replay) -> anyhow::Result<Exit> {
 /// The simulator panicked, or the log cannot be written.
 pub fn log(arguments: &Log) -> anyhow::Result<Exit> {
     let config = trial::config(&arguments.setting).map_err(anyhow::Error::msg)?;
-    let mut trial = sim::trial(config, arguments.seed);
-    trial.keep_log = true;
-    let outcome = sim::run(trial);
-    let panics: Vec<&str> = outcome.record.panics.iter().map(|panic| panic.message.as_str()).collect();
-    let log = outcome.log.with_context(|| format!("the simulator itself panicked: {}", panics.join("; ")))?;
-    write_log(&arguments.out, &log)?;
+    write_log(&arguments.out, &log_of(sim::trial(config, arguments.seed))?)?;
     Ok(Exit::HELD)
+}
+
+/// The whole log of a trial.
+///
+/// # Errors
+/// The simulator panicked.
+pub fn log_of(trial: sim::Trial) -> anyhow::Result<String> {
+    let outcome = sim::run(sim::Trial { keep_log: true, ..trial });
+    let panics: Vec<&str> = outcome.record.panics.iter().map(|panic| panic.message.as_str()).collect();
+    outcome.log.with_context(|| format!("the simulator itself panicked: {}", panics.join("; ")))
 }
 
 /// The trial asked for, and its record if that is what was given. The error is one sentence.
@@ -66,6 +71,11 @@ fn asked(arguments: &Replay) -> Result<(sim::Trial, Option<Record>), String> {
         let seed = arguments.seed.ok_or("give a record or a seed")?;
         return Ok((sim::trial(trial::config(&arguments.setting)?, seed), None));
     };
+    given(path)
+}
+
+/// The trial that a file holds, and its record if that is what it is. The error is one sentence.
+pub fn given(path: &Path) -> Result<(sim::Trial, Option<Record>), String> {
     if is_case(path) {
         return Ok((trial::of_case(&Case::read(path).map_err(|error| error.to_string())?), None));
     }

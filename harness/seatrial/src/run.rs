@@ -11,7 +11,7 @@
 
 use crate::cli::{self, Run};
 use crate::exit::Exit;
-use crate::pool::{self, Crew, Done};
+use crate::pool::{self, Crew, Done, Meter};
 use crate::trial::{self, BUILD, CRASH, Clock};
 use crate::{MARKS, interrupt, machine, report};
 use anyhow::Context;
@@ -19,10 +19,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use record::Config;
 use reports::{Run as Asked, Seeds, Summary};
 use serde::{Deserialize, Serialize};
+use sim::DiskLies;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,21 +32,37 @@ const STORE_FOLDERS: [&str; 3] = ["cluster/raft/", "cluster/rt/", "cluster/store
 
 /// A trial asked of a worker.
 #[derive(Debug, Serialize, Deserialize)]
-struct Job {
-    seed: u64,
-    config: Config,
+pub struct Job {
+    /// Its seed.
+    pub seed: u64,
+    /// What it is made of.
+    pub config: Config,
     /// Where the record and the log go if it fails.
-    out: PathBuf,
+    pub out: PathBuf,
+    /// Whether it is the one that must fail.
+    pub canary: bool,
+}
+
+/// By what a canary fails: neither content nor names are kept without power, whatever was synced. Where content alone is
+/// lost, members find out and refuse to start.
+pub const CANARY_LIES: DiskLies = DiskLies { synced_is_lost: true, synced_names_are_lost: true, ..DiskLies::NONE };
+
+impl Job {
+    fn trial(&self) -> sim::Trial {
+        let disk_lies = if self.canary { CANARY_LIES } else { DiskLies::NONE };
+        sim::Trial { disk_lies, ..sim::trial(self.config.clone(), self.seed) }
+    }
 }
 
 /// What a worker says of a trial.
 #[derive(Debug, Serialize, Deserialize)]
-struct Told {
-    summary: Summary,
+pub struct Told {
+    /// Of this one trial.
+    pub summary: Summary,
     /// Names of what failed, each once.
-    failed: BTreeSet<String>,
+    pub failed: BTreeSet<String>,
     /// The line for people, if it failed.
-    headline: Option<String>,
+    pub headline: Option<String>,
 }
 
 /// A run in short, for the board of mutants.
@@ -58,6 +74,8 @@ pub struct Brief {
     pub cpu_s: f64,
     /// Names of what failed in the failing trial with the lowest seed.
     pub failed: Vec<String>,
+    /// Its seed.
+    pub seed: Option<u64>,
 }
 
 /// Runs the trials and prints what came of them.
@@ -73,19 +91,18 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
         }
     };
     let seeds = arguments.seeds();
-    let jobs = seeds.clone().map(|seed| (seed, Job { seed, config: config.clone(), out: arguments.out.clone() }));
+    let jobs = seeds
+        .clone()
+        .map(|seed| (seed, Job { seed, config: config.clone(), out: arguments.out.clone(), canary: false }));
     let program = machine::this_program()?;
-    let worker = || {
-        let mut command = machine::command(&program, "worker");
-        // In a group of their own, so that Ctrl-C is not theirs to take.
-        command.process_group(0);
-        command
-    };
-    let (begun_unix_s, clock, stop) = (machine::unix_s(), Clock::begin(), interrupt::listen());
+    let worker = || machine::worker(&program, "worker");
+    let (begun, stop) = (Begun::now(), interrupt::listen());
     let bar = progress(seeds.end - seeds.start);
     let mut results = BTreeMap::new();
     let crew = Crew { slots: cli::jobs(arguments.jobs), hung_after: hung_after(&config), stop };
-    pool::run(worker, crew, jobs, |seed, done| {
+    let meter = Meter::default();
+    let spent = || arguments.budget.is_some_and(|budget| meter.ns() >= budget * 1_000_000_000);
+    pool::run_metered(worker, crew, &meter, jobs, |seed, done| {
         bar.inc(1);
         let told = match done {
             Done::Answered(told) => told,
@@ -95,25 +112,61 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
             // With --json stdout is for machines alone.
             bar.suspend(|| if arguments.json { eprintln!("{line}") } else { println!("{line}") });
         }
-        let stop = arguments.until_failure && told.headline.is_some();
+        let stop = (arguments.until_failure && told.headline.is_some()) || spent();
         results.insert(seed, told);
         if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
     .context("a worker cannot be started")?;
     bar.finish_and_clear();
-    let asked = Asked {
-        scenario: config.scenario.clone(),
-        setting: trial::setting_words(&config),
-        build: BUILD.to_owned(),
-        folder: arguments.out.display().to_string(),
-        begun_unix_s,
-        took_s: trial::seconds(clock.now_ns()),
-        asked: seeds.end - seeds.start,
-        seeds: Seeds::of(results.keys().copied()),
-        // One that came when everything was done interrupted nothing.
-        interrupted: stop.load(Ordering::Relaxed) && (results.len() as u64) < seeds.end - seeds.start,
-    };
+    if let Some(path) = &arguments.brief {
+        brief(path, &results, &meter)?;
+    }
+    let asked = seeds.end - seeds.start;
+    // A signal that came when everything was done interrupted nothing.
+    let interrupted = stop.load(Ordering::Relaxed) && (results.len() as u64) < asked;
+    let asked = Asked { asked, interrupted, ..begun.asked(&config, &arguments.out, &results) };
     conclude(arguments, &asked, &results)
+}
+
+/// When a run began.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    unix_s: u64,
+    clock: Clock,
+}
+
+impl Begun {
+    /// Now.
+    pub fn now() -> Self {
+        Self { unix_s: machine::unix_s(), clock: Clock::begin() }
+    }
+
+    /// What was run since then, for the report, if no more was asked for than was done.
+    pub fn asked(self, config: &Config, out: &Path, results: &BTreeMap<u64, Told>) -> Asked {
+        Asked {
+            scenario: config.scenario.clone(),
+            setting: trial::setting_words(config),
+            build: BUILD.to_owned(),
+            folder: out.display().to_string(),
+            begun_unix_s: self.unix_s,
+            took_s: trial::seconds(self.clock.now_ns()),
+            asked: results.len() as u64,
+            seeds: Seeds::of(results.keys().copied()),
+            interrupted: false,
+        }
+    }
+}
+
+/// Writes what the board of mutants wants to know.
+fn brief(path: &Path, results: &BTreeMap<u64, Told>, meter: &Meter) -> anyhow::Result<()> {
+    let first = results.iter().find(|(_, told)| !told.failed.is_empty());
+    let brief = Brief {
+        trials: results.len() as u64,
+        cpu_s: trial::seconds(meter.ns()),
+        failed: first.map(|(_, told)| told.failed.iter().cloned().collect()).unwrap_or_default(),
+        seed: first.map(|(seed, _)| *seed),
+    };
+    std::fs::write(path, serde_json::to_vec(&brief)?).with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// Wall time after which a trial counts as hung. One of a store takes a second at most and the standard one of an orchestrator
@@ -124,7 +177,10 @@ pub fn hung_after(config: &Config) -> Duration {
 }
 
 /// Adds up what the workers said, prints it and writes the report.
-fn conclude(arguments: &Run, asked: &Asked, results: &BTreeMap<u64, Told>) -> anyhow::Result<Exit> {
+///
+/// # Errors
+/// A report that cannot be written.
+pub fn conclude(arguments: &Run, asked: &Asked, results: &BTreeMap<u64, Told>) -> anyhow::Result<Exit> {
     let mut summary = Summary::default();
     results.values().for_each(|told| summary.merge(&told.summary));
     let orchestrates = summary.clusters.is_some();
@@ -132,14 +188,7 @@ fn conclude(arguments: &Run, asked: &Asked, results: &BTreeMap<u64, Told>) -> an
         MARKS.iter().filter(|(_, place)| orchestrates || STORE_FOLDERS.iter().any(|it| place.starts_with(it)));
     summary.expect_marks(expected.map(|(text, _)| *text));
     print(&summary, arguments.json);
-    if let Some(path) = &arguments.brief {
-        let failed =
-            results.values().find(|told| !told.failed.is_empty()).map(|told| told.failed.iter().cloned().collect());
-        let brief =
-            Brief { trials: summary.trials, cpu_s: trial::seconds(summary.cpu_ns), failed: failed.unwrap_or_default() };
-        std::fs::write(path, serde_json::to_vec(&brief)?)
-            .with_context(|| format!("{} cannot be written", path.display()))?;
-    } else {
+    if arguments.brief.is_none() {
         let page = report::write(&arguments.out, asked, &summary)?;
         // With --json stdout is for machines alone.
         if arguments.json { eprintln!("report: {}", page.display()) } else { println!("report: {}", page.display()) }
@@ -165,7 +214,7 @@ fn progress(trials: u64) -> ProgressBar {
 }
 
 /// What is said of a seed whose worker did not come back.
-fn crashed(config: &Config, seed: u64, why: &str) -> Told {
+pub fn crashed(config: &Config, seed: u64, why: &str) -> Told {
     let (why, repeat) = (why.replace('\n', " "), trial::repeat(config, seed));
     Told {
         summary: Summary::crashed(seed),
@@ -184,7 +233,7 @@ pub fn worker() -> anyhow::Result<()> {
 
 fn attempt(job: &Job) -> anyhow::Result<Told> {
     let begun_ns = machine::cpu_ns();
-    let judged = trial::judged(sim::trial(job.config.clone(), job.seed));
+    let judged = trial::judged(job.trial());
     let mut summary = Summary::of(&judged.record, machine::cpu_ns() - begun_ns);
     let failed = trial::failed(&judged.record);
     let mut headline = reports::failure_line(&judged.record, &trial::repeat(&job.config, job.seed));
@@ -199,7 +248,7 @@ fn attempt(job: &Job) -> anyhow::Result<Told> {
 
 /// Runs a failed trial again and writes its record and log. Whether it went the same way.
 fn keep(job: &Job, log_hash: u64) -> anyhow::Result<bool> {
-    let mut again = sim::trial(job.config.clone(), job.seed);
+    let mut again = job.trial();
     again.keep_log = true;
     let judged = trial::judged(again);
     write(&job.out, &judged.record, judged.log.as_deref())?;

@@ -15,8 +15,10 @@ const FOLDERS: [&str; 5] = ["cluster", "faults", "harness", "reports", "workload
 /// Files of the workspace itself that decide how it is built.
 const ROOT_FILES: [&str; 3] = [".cargo/config.toml", "Cargo.lock", "Cargo.toml"];
 
-/// Below [`FOLDERS`], what no trial is built from: tests beside the sources, the project's own check, planted bugs.
-const NO_SOURCES: [&str; 7] = ["target", "tests", "benches", "examples", "xtask", "mutants", "proptest-regressions"];
+/// Below [`FOLDERS`], what no trial is built from: tests beside the sources, the project's own check, planted bugs, scenarios
+/// that are read when they are tried.
+const NO_SOURCES: [&str; 8] =
+    ["target", "tests", "benches", "examples", "xtask", "mutants", "scenarios", "proptest-regressions"];
 
 /// Every source file below `root`, as a path from it with `/` between its parts, in order.
 ///

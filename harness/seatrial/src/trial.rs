@@ -3,8 +3,9 @@
 use crate::cli::Setting;
 use crate::machine;
 use faults::Ns;
-use record::{Case, Config, Record};
+use record::{Base, Case, Config, Record};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Instant;
 
 /// What is tried if nobody says otherwise.
@@ -28,10 +29,7 @@ pub struct Judged {
 
 /// The configuration that a setting asks for. The error is one sentence.
 pub fn config(setting: &Setting) -> Result<Config, String> {
-    let mut config = sim::scenario(&setting.scenario).ok_or_else(|| {
-        let names: Vec<&str> = sim::SCENARIOS.iter().map(|(name, _)| *name).collect();
-        format!("there is no scenario {:?}; there are {}", setting.scenario, names.join(", "))
-    })?;
+    let mut config = scenario(&setting.scenario)?;
     config.rate = setting.rate.unwrap_or(config.rate);
     match &mut config.cluster {
         Some(cluster) => {
@@ -51,6 +49,28 @@ pub fn config(setting: &Setting) -> Result<Config, String> {
         None => {}
     }
     Ok(config)
+}
+
+/// The scenario of this name, or the one that a user wrote into the file of this name. The error is one sentence.
+fn scenario(name: &str) -> Result<Config, String> {
+    if is_file(name) {
+        return record::read_scenario(Path::new(name), &bases()).map_err(|error| error.to_string());
+    }
+    sim::scenario(name).ok_or_else(|| {
+        let names: Vec<&str> = sim::SCENARIOS.iter().map(|(name, _)| *name).collect();
+        format!("there is no scenario {name:?}; there are {}, and files that end in .toml", names.join(", "))
+    })
+}
+
+/// Whether a scenario's name is that of a file.
+pub fn is_file(scenario: &str) -> bool {
+    Path::new(scenario).extension().is_some_and(|extension| extension == "toml")
+}
+
+/// What a user's scenario can begin with.
+fn bases() -> Vec<Base> {
+    let all = sim::SCENARIOS.iter().filter_map(|(name, _)| sim::scenario(name));
+    all.map(|config| (config.clone(), sim::swarm(&config))).collect()
 }
 
 /// Runs the trial, which takes a thread of its own, and its twin if it is to have one, and judges it here.
@@ -96,7 +116,8 @@ pub fn setting_words(config: &Config) -> String {
     if config.scenario != DEFAULT_SCENARIO {
         command += &format!(" --scenario {}", config.scenario);
     }
-    let Some(own) = sim::scenario(&config.scenario) else { return command };
+    // A file that has gone meanwhile says nothing of what was asked for besides.
+    let Ok(own) = scenario(&config.scenario) else { return command };
     if own.rate != config.rate {
         command += &format!(" --rate {}", config.rate);
     }
@@ -130,5 +151,40 @@ impl Clock {
     pub fn now_ns(self) -> Ns {
         // Half a millennium fits.
         u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(Ns::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cargo;
+
+    #[test]
+    fn the_scenarios_that_are_shipped_can_be_tried_and_differ_from_their_base() {
+        let folder = cargo::root().expect("a checkout").join("workloads/scenarios");
+        let files = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+        let mut count = 0;
+        for path in files {
+            let name = path.display().to_string();
+            let config = config(&Setting { scenario: name.clone(), ..Setting::default() });
+            let config = config.unwrap_or_else(|why| panic!("{why}"));
+            assert!(
+                bases().iter().all(|(base, _)| Config { scenario: name.clone(), ..base.clone() } != config),
+                "{name}"
+            );
+            let schedule = sim::trial(config, 1).schedule;
+            assert!(!schedule.faults.is_empty(), "{name}: nothing strikes");
+            count += 1;
+        }
+        assert!(count >= 2, "there are {count}");
+    }
+
+    #[test]
+    fn a_trial_of_a_file_is_repeated_with_that_file_and_what_was_asked_for_besides() {
+        let root = cargo::root().expect("a checkout");
+        let scenario = root.join("workloads/scenarios/blackout.toml").display().to_string();
+        let setting = Setting { scenario: scenario.clone(), rate: Some(77), ..Setting::default() };
+        let config = config(&setting).expect("there is one");
+        assert_eq!(repeat(&config, 3), format!("cargo trial replay --seed 3 --scenario {scenario} --rate 77"));
     }
 }

@@ -68,13 +68,22 @@ fn replayed(folder: &Folder, path: &Path) -> Ended {
 #[test]
 fn wrong_usage_is_one_sentence_and_code_2_and_changes_nothing() {
     let folder = Folder::new("usage");
-    let wrong: [(&[&str], &str); 7] = [
+    let wrong: [(&[&str], &str); 16] = [
         (&["run", "--scenario", "storm"], "there is no scenario \"storm\"; there are store, "),
         (&["replay", "--seed", "1", "--scenario", "storm"], "there is no scenario"),
         (&["replay", "missing.json"], "cannot read missing.json"),
         (&["replay", "missing.toml"], "cannot read missing.toml"),
         (&["shrink", "missing.json"], "cannot read missing.json"),
         (&["determinism", "--scenario", "storm"], "there is no scenario"),
+        (&["run", "--scenario", "missing.toml"], "cannot read missing.toml"),
+        (&["bench", "--scenario", "missing.toml"], "cannot read missing.toml"),
+        (&["replay", "--seed", "1", "--scenario", "missing.toml"], "cannot read missing.toml"),
+        (&["determinism", "--scenario", "missing.toml"], "cannot read missing.toml"),
+        (&["nightly", "--scenario", "store,storm"], "there is no scenario \"storm\""),
+        (&["diff", "missing.log", "1"], "cannot read missing.log"),
+        (&["diff", "1", "missing.json"], "cannot read missing.json"),
+        (&["diff", "missing.toml", "1"], "cannot read missing.toml"),
+        (&["diff", "1", "2", "--scenario", "storm"], "there is no scenario"),
         (&["real", "--program", "missing"], "there is no program missing"),
     ];
     for (words, says) in wrong {
@@ -244,7 +253,12 @@ fn what_does_not_fail_is_not_shrunk() {
     let ended = folder.run(&["shrink", record.to_str().unwrap()]);
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.err.contains("nothing failed in"), "{ended:?}");
+    let ended = folder.run(&["why", record.to_str().unwrap()]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
     let path = case(&folder, "");
+    let ended = folder.run(&["why", path.to_str().unwrap(), "--guarantee", "C1"]);
+    assert_eq!(ended.code, Some(13), "{ended:?}");
+    assert!(ended.out.contains("C1 does not fail when this trial is run again"), "{ended:?}");
     let ended = folder.run(&["shrink", path.to_str().unwrap()]);
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.err.contains("say so with --guarantee"), "{ended:?}");
@@ -253,4 +267,122 @@ fn what_does_not_fail_is_not_shrunk() {
     assert_eq!(ended.code, Some(13), "{ended:?}");
     assert!(ended.out.contains("C1 does not fail when this trial is run again"), "{ended:?}");
     assert!(fs::read(&path).unwrap() == before, "what cannot be shrunk is left as it was");
+}
+
+/// A short trial of a store, as a user would write it.
+const SCENARIO: &str = r#"
+base = "store"
+[topology]
+members = 3
+[workload]
+rate = 20
+[time]
+faults_seconds = 12
+calm_seconds = 6
+[faults]
+kinds = ["pause"]
+[[strikes]]
+kind = "kill"
+at_seconds = 4
+for_seconds = 0.5
+what = { Kill = { target = { Member = 1 } } }
+"#;
+
+#[test]
+fn a_scenario_of_a_users_own_is_tried_and_its_record_needs_no_file() {
+    let folder = Folder::new("scenario");
+    fs::write(folder.0.join("own.toml"), SCENARIO).unwrap();
+    let ended = folder.run(&["run", "--scenario", "own.toml", "--seeds", "2", "--json"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let facts: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(facts["trials"], 2);
+    assert!(facts["faults"]["kill"]["struck"].as_u64() >= Some(2), "{facts}");
+
+    let drawn = folder.run(&["log", "--seed", "5", "--scenario", "own.toml", "--out", "drawn.log"]);
+    assert_eq!(drawn.code, Some(0), "{drawn:?}");
+    let bases = [(sim::scenario("store").unwrap(), sim::swarm(&sim::scenario("store").unwrap()))];
+    let config = record::read_scenario(&folder.0.join("own.toml"), &bases).unwrap();
+    let path = written(&folder, |record| *record = Record { build: record.build.clone(), ..recorded(config) });
+    fs::remove_file(folder.0.join("own.toml")).unwrap();
+    let ended = replayed(&folder, &path);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(fs::read(folder.0.join("5.log")).unwrap() == fs::read(folder.0.join("drawn.log")).unwrap());
+}
+
+fn recorded(config: record::Config) -> Record {
+    sim::run(sim::trial(config, 5)).record
+}
+
+#[test]
+fn a_scenario_that_makes_no_sense_is_refused_with_its_line_wherever_it_is_given() {
+    let folder = Folder::new("nonsense");
+    fs::write(folder.0.join("own.toml"), SCENARIO.replace("rate = 20", "rate = 0")).unwrap();
+    let commands: [&[&str]; 4] = [&["run"], &["bench"], &["determinism"], &["replay", "--seed", "1"]];
+    for words in commands {
+        let ended = folder.run(&[words, &["--scenario", "own.toml"]].concat());
+        assert_eq!(ended.code, Some(2), "{words:?}: {ended:?}");
+        assert_eq!(ended.err, "error: own.toml, line 6: `rate` is 0; allowed are 1 to 100000\n", "{words:?}");
+    }
+}
+
+#[test]
+fn what_is_no_record_of_this_build_is_refused_in_one_sentence_by_whoever_reads_records() {
+    let folder = Folder::new("records");
+    let whole = fs::read(written(&folder, |_| ())).unwrap();
+    let given = |name: &str, content: &[u8]| fs::write(folder.0.join(name), content).unwrap();
+    given("empty.json", b"");
+    given("half.json", &whole[..whole.len() / 2]);
+    given("other.json", b"{\"name\": \"x\"}");
+    given("no.json", b"hello");
+    given("future.json", b"{\"format\": 99, \"build\": \"b\"}");
+    given("future.toml", b"format = 99\nseed = 1\nexecutor_seed = 1\n");
+    given("empty.toml", b"");
+    given("other.toml", b"[package]\nname = \"x\"\n");
+    let wrong = [
+        ("empty.json", "empty.json is not a trial's record;"),
+        ("half.json", "half.json is damaged ("),
+        ("other.json", "other.json is not a trial's record;"),
+        ("no.json", "no.json is not a trial's record;"),
+        ("future.json", "future.json has format 99 but this build reads format"),
+        ("future.toml", "future.toml has format 99 but this build reads format"),
+        ("empty.toml", "empty.toml is no trial that can be run: line 1: missing field"),
+        ("other.toml", "other.toml is no trial that can be run: line 1: unknown field `package`"),
+    ];
+    for (name, says) in wrong {
+        let commands: [&[&str]; 5] =
+            [&["replay", name], &["shrink", name], &["why", name], &["diff", name, "1"], &["diff", "1", name]];
+        for words in commands {
+            let ended = folder.run(words);
+            assert_eq!(ended.code, Some(2), "{words:?}: {ended:?}");
+            assert!(ended.err.starts_with(&format!("error: {says}")), "{words:?}: {ended:?}");
+            assert_eq!(ended.err.lines().count(), 1, "{words:?}: {ended:?}");
+        }
+    }
+}
+
+#[test]
+fn two_runs_are_compared_event_by_event_whatever_they_are_given_as() {
+    let folder = Folder::new("diff");
+    let record = written(&folder, |_| ());
+    assert_eq!(folder.run(&["log", "--seed", "5", "--scenario", "calm", "--out", "a.log"]).code, Some(0));
+    for other in [record.to_str().unwrap(), "5", "a.log"] {
+        let ended = folder.run(&["diff", "a.log", other, "--scenario", "calm"]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.out.starts_with(&format!("a.log and {other} are the same: ")), "{ended:?}");
+    }
+    let log = fs::read_to_string(folder.0.join("a.log")).unwrap();
+    let number = log.lines().position(|line| line.contains(" leads ")).unwrap();
+    let line = log.lines().nth(number).unwrap();
+    let seconds = line.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9;
+    let host = line.split(' ').nth(2).unwrap().parse::<u32>().unwrap() + 1;
+    fs::write(folder.0.join("b.log"), log.replace(line, &format!("{line} not"))).unwrap();
+    let ended = folder.run(&["diff", "a.log", "b.log", "--context", "2"]);
+    assert_eq!(ended.code, Some(13), "{ended:?}");
+    let head = format!("they differ from line {}, at {seconds:.9} s, on s{host}", number + 1);
+    assert_eq!(ended.out.lines().next(), Some(head.as_str()), "{ended:?}");
+    assert_eq!(ended.out.lines().count(), 1 + 2 + 2 * (1 + 3), "{ended:?}");
+    fs::write(folder.0.join("c.log"), "not a log").unwrap();
+    let ended = folder.run(&["diff", "a.log", "c.log"]);
+    assert_eq!((ended.code, ended.err.lines().count()), (Some(2), 1), "{ended:?}");
+    assert!(ended.err.contains("c.log is no log of a trial"), "{ended:?}");
 }

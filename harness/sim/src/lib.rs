@@ -29,11 +29,12 @@ mod stage;
 mod storm;
 
 use faults::{Hosts, Kind, Ns, Schedule, Swarm};
-use record::{Cluster, Config, EffectiveWrite, Record};
+use record::{Cluster, Config, EffectiveWrite, FaultRules, Record};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use rt::sim::TaskCost;
+pub use rt::sim::{DiskLies, TaskCost};
 
 /// A trial that is to be run.
 #[derive(Clone, Debug)]
@@ -54,6 +55,19 @@ pub struct Trial {
     pub twin: bool,
     /// What users do, if it is given beforehand instead of being chosen by them.
     pub script: Option<Arc<[EffectiveWrite]>>,
+    /// Promises that the disks break, for a trial that must fail. None in a record, and in any other trial.
+    pub disk_lies: DiskLies,
+    /// From when on it is to go another way, and which; `None` for the way that its seeds say.
+    pub swerve: Option<Swerve>,
+}
+
+/// Another way for a trial: the same until an instant, and from there on ready tasks run in another order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swerve {
+    /// Until then, rounded up to the observer's next look ([`record::SAMPLE_NS`]), nothing changes.
+    pub at_ns: Ns,
+    /// Which way, counted from 1. 0 is the way that it would go anyhow.
+    pub way: u32,
 }
 
 /// What came of a trial.
@@ -85,6 +99,7 @@ pub fn run(trial: Trial) -> Outcome {
         seed: trial.seed,
         executor_seed: trial.executor_seed,
         profile: trial.profile,
+        disk: rt::sim::DiskConfig { lies: trial.disk_lies, ..rt::sim::DiskConfig::default() },
         ..rt::sim::Config::default()
     };
     let failed = empty_record(&trial);
@@ -101,13 +116,37 @@ pub fn run(trial: Trial) -> Outcome {
 pub fn trial(config: Config, seed: u64) -> Trial {
     let one_more = rt::random::Random::from_seed(seed ^ TOPOLOGY).chance(config.one_more_permille);
     let config = Config { members: config.members + u32::from(one_more), one_more_permille: 0, ..config };
-    let schedule = if config.faults {
-        faults::draw(&swarm(&config), seed, hosts(&config), config.faults_ns)
-    } else {
-        Schedule::default()
-    };
+    let schedule = schedule(&config, seed);
     let twin = config.faults && config.cluster.is_some() && seed.is_multiple_of(TWIN_EVERY);
-    Trial { config, seed, executor_seed: seed, schedule, keep_log: false, profile: false, twin, script: None }
+    Trial {
+        config,
+        seed,
+        executor_seed: seed,
+        schedule,
+        keep_log: false,
+        profile: false,
+        twin,
+        script: None,
+        disk_lies: DiskLies::NONE,
+        swerve: None,
+    }
+}
+
+/// What goes wrong: what is drawn, and what a scenario gives beside it.
+fn schedule(config: &Config, seed: u64) -> Schedule {
+    if !config.faults {
+        return Schedule::default();
+    }
+    let drawn = |swarm: &Swarm| faults::draw(swarm, seed, hosts(config), config.faults_ns);
+    match &config.rules {
+        None => drawn(&swarm(config)),
+        Some(FaultRules { swarm, strikes }) => {
+            let Schedule { mut faults } = drawn(swarm);
+            faults.extend(strikes.iter().cloned());
+            faults.sort_by_key(|fault| (fault.when.earliest(), fault.id));
+            Schedule { faults }
+        }
+    }
 }
 
 /// The twin of a trial: nothing goes wrong, and users do again what took effect in the struck one.
@@ -118,6 +157,7 @@ pub fn twin(trial: &Trial, script: Vec<EffectiveWrite>) -> Trial {
         keep_log: false,
         profile: false,
         twin: false,
+        swerve: None,
         script: Some(script.into()),
         ..trial.clone()
     }
@@ -132,8 +172,8 @@ fn hosts(config: &Config) -> Hosts {
 /// Of the trials of an orchestrator, every so many has a twin: it costs as much as the trial itself.
 const TWIN_EVERY: u64 = 6;
 
-/// What may strike. The two kinds that stop all service come less often where much else is to be seen.
-fn swarm(config: &Config) -> Swarm {
+/// What may strike unless a scenario says so itself. The two kinds that stop all service come less often where much else is to be seen.
+pub fn swarm(config: &Config) -> Swarm {
     if config.cluster.is_none() {
         return Swarm::default();
     }
@@ -171,6 +211,7 @@ pub fn scenario(name: &str) -> Option<Config> {
         keys: 40,
         faults: true,
         cluster: None,
+        rules: None,
     };
     match name {
         "store" => Some(store),

@@ -6,17 +6,18 @@ use crate::nodes::{API_PORT, Nodes, run_client_host};
 use crate::observer::Observer;
 use crate::sampler::Sampler;
 use crate::storm::{Due, Senses, Storm, Turn};
-use crate::{Cost, Outcome, Trial, empty_record};
+use crate::{Cost, Outcome, Swerve, Trial, empty_record};
 use faults::Ns;
 use record::{ClusterHistory, Config, Operation, Record, Request, Sight};
 use rt::sim::{DiskFaults, Exit, ExitReason, HostId, LinkConfig, Panicked, World};
 use seaworthy::{Server, ServerConfig};
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use store::server::{MemberAddress, MemberConfig};
 use tokio::sync::Notify;
@@ -71,7 +72,7 @@ pub(crate) async fn run(world: World, trial: Trial) -> Outcome {
         stage.world.spawn("supervisor", Arc::clone(&stage).supervise(host));
     }
     stage.world.spawn("storm", Arc::clone(&stage).blow());
-    stage.world.spawn("sampler", Arc::clone(&stage).sample());
+    stage.world.spawn("sampler", Arc::clone(&stage).sample(trial.swerve));
     stage.world.sleep_until_ns(workloads::store::timeline(&stage.config).ended_ns).await;
     stage.collect(&trial)
 }
@@ -352,7 +353,7 @@ impl Stage {
 
     /// Looks at the members ten times per simulated second, and ends each second with a checkpoint of the log. Looks
     /// also before each compaction, so that no revision is forgotten before it was seen.
-    async fn sample(self: Arc<Self>) {
+    async fn sample(self: Arc<Self>, mut swerve: Option<Swerve>) {
         let ended_ns = workloads::store::timeline(&self.config).ended_ns;
         // The last look is taken when everything else is over.
         for at_ns in (1..).map(|look| look * record::SAMPLE_NS).take_while(|at_ns| *at_ns < ended_ns) {
@@ -364,6 +365,9 @@ impl Stage {
                 }
             }
             self.look();
+            if let Some(swerve) = swerve.take_if(|swerve| at_ns >= swerve.at_ns) {
+                self::swerve(swerve.way).await;
+            }
             if at_ns.is_multiple_of(SECOND) {
                 self.count_requests();
                 self.checkpoint();
@@ -425,6 +429,21 @@ impl Stage {
 }
 
 pub(crate) type Process = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Has this task polled so many times more: each time the executor draws which task is next and how long it takes, so that
+/// everything it draws from then on is shifted, and nothing was before.
+async fn swerve(times: u32) {
+    let mut left = times;
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(());
+        }
+        left -= 1;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
 
 /// The record's form of a panic.
 pub(crate) fn panic_record(panicked: &Panicked) -> record::Panic {

@@ -179,7 +179,7 @@ impl Storm {
 
     fn strike(&mut self, now_ns: Ns, fault: Fault, marked: Option<u32>, senses: &Senses<'_>) -> Turn {
         let situation = Situation { leader: senses.leader, marked };
-        let hosts = effects::resolve(effects::target(&fault.what), situation, self.topology);
+        let hosts = effects::resolve(fault.what.target(), situation, self.topology);
         let consequences = effects::consequences(&fault.what, &hosts, self.topology);
         let strike = Strike {
             fault: fault.id,

@@ -1,7 +1,7 @@
 //! Trials as the harness runs them.
 
 use record::{Config, Observation, Outcome, Record, Request, Sight};
-use sim::{Trial, run, scenario, trial};
+use sim::{Swerve, Trial, run, scenario, trial};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -45,6 +45,23 @@ fn a_trial_without_faults_holds_and_ends_with_equal_members() {
     let asked = record.operations.len();
     assert!((300..900).contains(&asked), "{asked} operations in 20 s at a rate of 30");
     assert!(answered(&record) * 100 > asked * 85, "{} of {asked} operations were answered", answered(&record));
+}
+
+#[test]
+fn a_trial_that_swerves_is_the_same_until_then_and_another_one_afterwards() {
+    let log = |swerve| {
+        let trial = Trial { keep_log: true, swerve, ..trial(shorter("store", 10, 5), 3) };
+        run(trial).log.expect("it was to be kept")
+    };
+    let (straight, at_ns) = (log(None), 6 * SECOND);
+    assert!(straight == log(Some(Swerve { at_ns, way: 0 })), "way 0 is the one that it goes anyhow");
+    let ways = [1, 2].map(|way| log(Some(Swerve { at_ns, way })));
+    assert!(ways[0] != ways[1]);
+    for way in &ways {
+        let same = straight.lines().zip(way.lines()).take_while(|(a, b)| a == b).last().expect("they begin alike").0;
+        let until_ns: u64 = same.split(' ').next().expect("a time").parse().expect("a time");
+        assert!((at_ns - SECOND / 2..at_ns + SECOND).contains(&until_ns), "the last common event is at {until_ns} ns");
+    }
 }
 
 #[test]

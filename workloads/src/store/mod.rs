@@ -237,6 +237,7 @@ mod tests {
             keys: 40,
             faults: true,
             cluster: None,
+            rules: None,
         }
     }
 

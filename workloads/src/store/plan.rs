@@ -367,6 +367,7 @@ mod tests {
             keys,
             faults: true,
             cluster: None,
+            rules: None,
         }
     }
 

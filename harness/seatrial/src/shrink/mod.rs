@@ -14,13 +14,13 @@ use crate::trial::{self, BUILD, CRASH};
 use crate::{machine, replay, run};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use record::{CASE_FORMAT, Case};
+use record::{CASE_FORMAT, Case, Config};
 use reduce::{Attempt, Stop};
 use reports::Failure;
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use std::time::Duration;
 /// # Errors
 /// A machine that cannot start workers or take files.
 pub fn shrink(arguments: &Shrink) -> anyhow::Result<Exit> {
-    let case = match begin(arguments) {
+    let case = match failing(&arguments.record, arguments.guarantee.as_ref()) {
         Ok(case) => case,
         Err(why) => {
             eprintln!("error: {why}");
@@ -66,10 +66,9 @@ pub fn shrink(arguments: &Shrink) -> anyhow::Result<Exit> {
     Ok(Exit::HELD)
 }
 
-/// The trial that is to be shrunk. The error is one sentence.
-fn begin(arguments: &Shrink) -> Result<Case, String> {
-    let path = &arguments.record;
-    let asked = arguments.guarantee.as_ref();
+/// The failing trial that a file holds, and what fails in it: what was asked for, or what failed first and gravest. The
+/// error is one sentence.
+pub fn failing(path: &Path, asked: Option<&String>) -> Result<Case, String> {
     if replay::is_case(path) {
         let case = Case::read(path).map_err(|error| error.to_string())?;
         let fails = asked.cloned().unwrap_or_else(|| case.fails.clone());
@@ -81,7 +80,7 @@ fn begin(arguments: &Shrink) -> Result<Case, String> {
     let record = record::read(path, BUILD).map_err(|error| error.to_string())?;
     let failed = trial::failed(&record);
     let fails = match (asked, Failure::first_of(&record)) {
-        (_, None) => return Err(format!("nothing failed in {}: there is nothing to shrink", path.display())),
+        (_, None) => return Err(format!("nothing failed in {}: there is nothing to look for", path.display())),
         (Some(asked), Some(_)) => {
             let known = failed.iter().find(|name| name.eq_ignore_ascii_case(asked));
             let all: Vec<&str> = failed.iter().map(String::as_str).collect();
@@ -97,7 +96,8 @@ fn begin(arguments: &Shrink) -> Result<Case, String> {
         seed: record.seed,
         executor_seed: record.executor_seed,
         twin: record.cluster.twin.is_some(),
-        config: record.config,
+        // What a scenario's file says of faults has become faults.
+        config: Config { rules: None, ..record.config },
         faults: record.schedule.faults,
     })
 }

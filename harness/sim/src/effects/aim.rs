@@ -1,6 +1,6 @@
 //! Whom a fault hits, and which links that means.
 
-use faults::{Cut, Target, What};
+use faults::{Cut, Target};
 
 use super::{Host, Situation, Topology};
 
@@ -18,30 +18,6 @@ pub(crate) fn resolve(target: &Target, situation: Situation, topology: Topology)
         Target::Nodes(nodes) => nodes.iter().copied().map(Host::Node).collect(),
     };
     hosts.into_iter().filter(|host| topology.has(*host)).collect()
-}
-
-/// Whom a fault is aimed at.
-pub(crate) fn target(what: &What) -> &Target {
-    match what {
-        What::Partition { side: target, .. }
-        | What::Loss { target, .. }
-        | What::Delay { target, .. }
-        | What::Hold { target }
-        | What::Kill { target }
-        | What::Restart { target }
-        | What::PowerLoss { target }
-        | What::Pause { target }
-        | What::ClockOffset { target, .. }
-        | What::ClockDrift { target, .. }
-        | What::ClockSteps { target, .. }
-        | What::ClockFreeze { target }
-        | What::Containers { target, .. }
-        | What::Lost { target }
-        | What::Reset { target }
-        | What::Lag { target }
-        | What::Fuse { target, .. }
-        | What::Disk { target, .. } => target,
-    }
 }
 
 /// Directed links between these hosts and all others, both ways.

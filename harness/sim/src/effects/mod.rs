@@ -20,7 +20,7 @@ mod wanted;
 use faults::{Fault, Ns};
 
 pub(crate) use actions::{Action, actions};
-pub(crate) use aim::{resolve, target};
+pub(crate) use aim::resolve;
 pub(crate) use consequences::consequences;
 pub(crate) use wanted::{ContainerTrouble, DiskTrouble, LinkTrouble, Wanted, next_step, wanted};
 

@@ -24,7 +24,7 @@ fn play(faults: &[What], steps: &[i32]) -> Vec<Vec<Action>> {
             active.remove(&number);
         } else {
             let what = faults[number as usize - 1].clone();
-            let hosts = resolve(target(&what), Situation::default(), TOPOLOGY);
+            let hosts = resolve(what.target(), Situation::default(), TOPOLOGY);
             let fault = Fault { id: number, kind: Kind::Kill, when: When::At(0), for_ns: 0, what };
             active.insert(number, Active { fault, from_ns: 0, hosts, blown: 0 });
         }
@@ -170,7 +170,7 @@ fn all_is_well_when_every_fault_is_over() {
         let mut active = BTreeMap::new();
         let mut is = Wanted::default();
         for fault in &schedule.faults {
-            let hosts = resolve(target(&fault.what), Situation::default(), topology);
+            let hosts = resolve(fault.what.target(), Situation::default(), topology);
             active.insert(fault.id, Active { fault: fault.clone(), from_ns: 0, hosts, blown: 0 });
             is = wanted(&active, topology, seed, &is);
         }
@@ -185,7 +185,7 @@ fn all_is_well_when_every_fault_is_over() {
 
 #[test]
 fn availability_is_judged_by_what_faults_take_away() {
-    let on = |what: &What| consequences(what, &resolve(target(what), Situation::default(), TOPOLOGY), TOPOLOGY);
+    let on = |what: &What| consequences(what, &resolve(what.target(), Situation::default(), TOPOLOGY), TOPOLOGY);
     assert_eq!(on(&kill()).disabled, [0]);
     assert_eq!(on(&partition(Target::Follower, Cut::Inbound)).severed, [(0, 1), (2, 1)]);
     assert_eq!(on(&partition(Target::Client(0), Cut::Symmetric)), Consequences::default());
