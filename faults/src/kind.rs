@@ -100,6 +100,7 @@ impl Kind {
             Kind::ApiLag => matches!(what, What::Lag { .. }),
             Kind::ResponseDrop => matches!(what, What::Fuse { bytes: 0, .. }),
             Kind::WatchCut => matches!(what, What::Fuse { bytes: 1.., .. }),
+            Kind::Restart | Kind::NodeRestart => matches!(what, What::Restart { .. }),
         }
     }
 

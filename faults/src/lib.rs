@@ -279,6 +279,7 @@ impl What {
             | What::Delay { target, .. }
             | What::Hold { target }
             | What::Kill { target }
+            | What::Restart { target }
             | What::PowerLoss { target }
             | What::Pause { target }
             | What::ClockOffset { target, .. }

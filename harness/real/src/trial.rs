@@ -85,6 +85,7 @@ pub fn config(minutes: u32) -> Config {
         keys: 0,
         faults: true,
         cluster: Some(CLUSTER),
+        rules: None,
     }
 }
 

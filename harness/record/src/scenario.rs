@@ -428,6 +428,7 @@ fn check(what: &What, config: &Config) -> Result<(), String> {
         | What::Lost { .. }
         | What::Reset { .. }
         | What::Lag { .. }
+        | What::Restart { .. }
         | What::Fuse { .. } => None,
     };
     match permille {

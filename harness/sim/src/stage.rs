@@ -228,6 +228,8 @@ impl Stage {
     fn note_exit(&self, host: Host, exit: &Exit) {
         match host {
             Host::Member(member) => {
+                // What it applied since the last look would be seen only when another member, or it again, has applied it.
+                self.look_at(member, exit.at_ns);
                 *lock(&self.running[member as usize]) = None;
                 lock(&self.sampler).forget(member);
                 lock(&self.observer).process(exit.at_ns, member, false);
@@ -382,16 +384,18 @@ impl Stage {
 
     fn look(&self) {
         let at_ns = self.world.now_ns();
-        for (member, running) in (0..).zip(&self.running) {
-            let running = lock(running).clone();
-            let Some(running) = running.filter(|_| self.world.is_running(self.members[member as usize])) else {
-                continue;
-            };
-            let changes = |from, max| running.store().changes(from, max);
-            let seen = lock(&self.sampler).look(at_ns, member, &running.view(), changes);
-            if let Some(seen) = seen {
-                lock(&self.observer).sampled(at_ns, member, seen);
-            }
+        for member in (0..self.config.members).filter(|member| self.world.is_running(self.members[*member as usize])) {
+            self.look_at(member, at_ns);
+        }
+    }
+
+    /// Looks at what a member's process has, or had at its end.
+    fn look_at(&self, member: u32, at_ns: Ns) {
+        let Some(running) = lock(&self.running[member as usize]).clone() else { return };
+        let changes = |from, max| running.store().changes(from, max);
+        let seen = lock(&self.sampler).look(at_ns, member, &running.view(), changes);
+        if let Some(seen) = seen {
+            lock(&self.observer).sampled(at_ns, member, seen);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Trials as the harness runs them.
 
+use faults::{Cut, Fault, Kind, Schedule, Target, What, When};
 use record::{Config, Observation, Outcome, Record, Request, Sight};
 use sim::{Swerve, Trial, run, scenario, trial};
 
@@ -102,6 +103,33 @@ fn another_seed_or_another_order_of_tasks_is_another_trial() {
     let other = trial(shorter("store", 5, 5), 6);
     let [first, order, other] = [first, order, other].map(|trial| run(trial).record.log_hash);
     assert!(first != order && first != other);
+}
+
+#[test]
+fn what_members_answered_before_their_end_is_seen_no_later_than_the_next_look() {
+    // One member hears nothing while the other two go on, until they lose power between two looks.
+    let fault = |id, kind, at_ns, for_ns, what| Fault { id, kind, when: When::At(at_ns), for_ns, what };
+    let cut = What::Partition { side: Target::Members(vec![0]), cut: Cut::Symmetric };
+    let outage = What::PowerLoss { target: Target::Members(vec![1, 2]) };
+    let faults = vec![
+        fault(1, Kind::PartitionOne, 4 * SECOND, 6 * SECOND, cut),
+        fault(2, Kind::PowerLoss, 9 * SECOND + record::SAMPLE_NS * 9 / 10, SECOND, outage),
+    ];
+    let trial = trial(Config { rate: 300, ..shorter("calm", 12, 10) }, 6);
+    let record = run(Trial { schedule: Schedule { faults }, ..trial }).record;
+    judge(&record);
+    assert_eq!(record.strikes.len(), 2, "{:?}", record.strikes);
+    let seen_ns = |wanted: i64| {
+        record.observations.iter().find_map(|observation| match observation {
+            Observation::Applied { at_ns, revision, .. } if *revision >= wanted => Some(*at_ns),
+            _ => None,
+        })
+    };
+    for operation in &record.operations {
+        let Outcome::Ok { revision, .. } = operation.outcome else { continue };
+        let seen_ns = seen_ns(revision).expect("what was answered is seen in the end");
+        assert!(seen_ns <= operation.completed_ns + record::SAMPLE_NS, "{operation:?} was seen at {seen_ns} ns");
+    }
 }
 
 #[test]
