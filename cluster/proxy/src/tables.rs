@@ -80,16 +80,18 @@ impl Tables {
         service: Option<&Service>,
         slices: impl Iterator<Item = &'a EndpointSlice> + Clone,
     ) -> Changed {
-        let new = service.map_or_else(Contribution::default, |service| Contribution {
+        let mut new = service.map_or_else(Contribution::default, |service| Contribution {
             redirects: service::redirects(service, slices.clone(), &self.node),
             names: dns::names(service, slices, &self.domain),
         });
+        let old = self.services.get(key).cloned().unwrap_or_default();
+        share(&old.redirects, &mut new.redirects);
+        share(&old.names, &mut new.names);
         let new = Arc::new(new);
-        let old = match service {
+        match service {
             Some(_) => self.services.insert(key.clone(), new.clone()),
             None => self.services.remove(key),
         };
-        let old = old.unwrap_or_default();
         let services = &self.services;
         Changed {
             redirects: follow(&mut self.redirects.0, &old.redirects, &new.redirects, |at| {
@@ -113,19 +115,25 @@ impl Tables {
 }
 
 /// Brings a sum up to date after one of its parts changed from `old` to `new`: `first` finds what is there now, in
-/// whichever part comes first. Says whether the sum changed.
-fn follow<K: Ord + Clone, V: PartialEq + Clone>(
-    sum: &mut OrdMap<K, V>,
-    old: &BTreeMap<K, V>,
-    new: &BTreeMap<K, V>,
-    first: impl Fn(&K) -> Option<V>,
+/// whichever part comes first, which takes long and is seldom needed. Says whether the sum changed.
+fn follow<K: Ord + Clone, T: PartialEq + ?Sized>(
+    sum: &mut OrdMap<K, Arc<T>>,
+    old: &BTreeMap<K, Arc<T>>,
+    new: &BTreeMap<K, Arc<T>>,
+    first: impl Fn(&K) -> Option<Arc<T>>,
 ) -> bool {
     let gone = old.keys().filter(|key| !new.contains_key(key));
     let other = new.iter().filter(|(key, value)| old.get(key) != Some(value)).map(|(key, _)| key);
     let mut changed = false;
     for key in gone.chain(other) {
-        let now = first(key);
-        if sum.get(key) != now.as_ref() {
+        let before = sum.get(key);
+        let was_ours = before.zip(old.get(key)).is_some_and(|(before, old)| Arc::ptr_eq(before, old));
+        let now = match new.get(key) {
+            // Nobody else has it, or nobody who comes before this part.
+            Some(ours) if before.is_none() || was_ours => Some(ours.clone()),
+            Some(_) | None => first(key),
+        };
+        if before != now.as_ref() {
             changed = true;
             match now {
                 Some(value) => sum.insert(key.clone(), value),
@@ -134,6 +142,15 @@ fn follow<K: Ord + Clone, V: PartialEq + Clone>(
         }
     }
     changed
+}
+
+/// Takes what did not change from `old`, so that a sum and its parts go on sharing it.
+fn share<K: Ord, T: PartialEq + ?Sized>(old: &BTreeMap<K, Arc<T>>, new: &mut BTreeMap<K, Arc<T>>) {
+    for (key, value) in new {
+        if let Some(same) = old.get(key).filter(|old| *old == value) {
+            *value = same.clone();
+        }
+    }
 }
 
 #[cfg(test)]
