@@ -125,7 +125,8 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
     // A signal that came when everything was done interrupted nothing.
     let interrupted = stop.load(Ordering::Relaxed) && (results.len() as u64) < asked;
     let asked = Asked { asked, interrupted, ..begun.asked(&config, &arguments.out, &results) };
-    conclude(arguments, &asked, &results)
+    let out = arguments.brief.is_none().then_some(arguments.out.as_path());
+    conclude(out, arguments.json, &asked, &results)
 }
 
 /// When a run began.
@@ -176,22 +177,22 @@ pub fn hung_after(config: &Config) -> Duration {
     Duration::from_secs(300) + Duration::from_secs(10) * pods
 }
 
-/// Adds up what the workers said, prints it and writes the report.
+/// Adds up what the workers said, prints it and writes the report to `out`, if that is given.
 ///
 /// # Errors
 /// A report that cannot be written.
-pub fn conclude(arguments: &Run, asked: &Asked, results: &BTreeMap<u64, Told>) -> anyhow::Result<Exit> {
+pub fn conclude(out: Option<&Path>, json: bool, asked: &Asked, results: &BTreeMap<u64, Told>) -> anyhow::Result<Exit> {
     let mut summary = Summary::default();
     results.values().for_each(|told| summary.merge(&told.summary));
     let orchestrates = summary.clusters.is_some();
     let expected =
         MARKS.iter().filter(|(_, place)| orchestrates || STORE_FOLDERS.iter().any(|it| place.starts_with(it)));
     summary.expect_marks(expected.map(|(text, _)| *text));
-    print(&summary, arguments.json);
-    if arguments.brief.is_none() {
-        let page = report::write(&arguments.out, asked, &summary)?;
+    print(&summary, json);
+    if let Some(out) = out {
+        let page = report::write(out, asked, &summary)?;
         // With --json stdout is for machines alone.
-        if arguments.json { eprintln!("report: {}", page.display()) } else { println!("report: {}", page.display()) }
+        if json { eprintln!("report: {}", page.display()) } else { println!("report: {}", page.display()) }
     }
     Ok(if asked.interrupted { Exit::of_some(&summary) } else { Exit::of(&summary) })
 }

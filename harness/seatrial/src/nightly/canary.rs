@@ -7,7 +7,6 @@
 //!
 //! The product is as it is; the lie is the simulated disk's, one of those by which the disk itself is tested.
 
-use crate::cli::Run;
 use crate::exit::Exit;
 use crate::machine;
 use crate::pool::{self, Crew, Done};
@@ -51,23 +50,23 @@ fn config() -> anyhow::Result<Config> {
 ///
 /// # Errors
 /// A machine that cannot start workers or take files.
-pub fn sing(arguments: &Run) -> anyhow::Result<Result<String, String>> {
+pub fn sing(out: &Path) -> anyhow::Result<Result<String, String>> {
     let config = config()?;
     // What an earlier night left there must not be taken for what this one says.
-    for record in SEEDS.map(|seed| record_of(&arguments.out, seed)).filter(|record| record.exists()) {
+    for record in SEEDS.map(|seed| record_of(out, seed)).filter(|record| record.exists()) {
         std::fs::remove_file(&record).with_context(|| format!("{} cannot be removed", record.display()))?;
     }
     let program = machine::this_program()?;
     let (begun, stop) = (Begun::now(), AtomicBool::new(false));
     let crew = Crew { slots: 1, hung_after: run::hung_after(&config), stop: &stop };
     let jobs = SEEDS.map(|seed| {
-        let (config, out) = (config.clone(), arguments.out.clone());
+        let (config, out) = (config.clone(), out.to_owned());
         (seed, Job { seed, config, out, canary: true })
     });
     let mut results: BTreeMap<u64, Told> = BTreeMap::new();
     let mut died = None;
     pool::run(
-        || machine::command(&program, "worker"),
+        || machine::worker(&program, "worker"),
         crew,
         jobs,
         |seed, done| {
@@ -82,9 +81,9 @@ pub fn sing(arguments: &Run) -> anyhow::Result<Result<String, String>> {
     if let Some(why) = died {
         return Ok(Err(format!("the worker of the trial that must fail did not answer: {why}")));
     }
-    let asked = begun.asked(&config, &arguments.out, &results);
-    let exit = run::conclude(arguments, &asked, &results)?;
-    Ok(heard(&results, exit, &arguments.out))
+    let asked = begun.asked(&config, out, &results);
+    let exit = run::conclude(Some(out), false, &asked, &results)?;
+    Ok(heard(&results, exit, out))
 }
 
 /// Whether everybody told of it who must.

@@ -13,14 +13,13 @@
 mod canary;
 mod report;
 
-use crate::cli::{self, Cli, Command, MUTANT_BUDGET_S, NIGHTS, Nightly, Run, Setting};
+use crate::cli::{self, MUTANT_BUDGET_S, NIGHTS, Nightly, Setting};
 use crate::exit::Exit;
 use crate::mutants::{self, Effort, Score};
 use crate::pool::{self, Crew, Done};
 use crate::run::{self, Begun, Job, Told};
 use crate::{interrupt, machine, trial};
 use anyhow::Context;
-use clap::Parser;
 use record::{Config, Guarantee, Scope};
 use report::Report;
 use reports::{Summary, VACUOUS_FROM};
@@ -28,7 +27,6 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -94,7 +92,7 @@ pub fn nightly(arguments: &Nightly) -> anyhow::Result<Exit> {
     let mut report = Report::new(night);
 
     println!("the canary, which must fail:");
-    report.canary = canary::sing(&as_run("canary", &arguments.out.join("canary"))?)?;
+    report.canary = canary::sing(&arguments.out.join("canary"))?;
     if let Err(why) = &report.canary {
         println!("THE ALARM IS SILENT: {why}; no result of this testbed can be believed");
         report.write(&arguments.out)?;
@@ -114,21 +112,19 @@ pub fn nightly(arguments: &Nightly) -> anyhow::Result<Exit> {
         merged.merge(&summary);
         report.scenarios.push(report::Scenario::of(&course.config.scenario, &summary, course.spent_ns));
     }
-    let mut exit = exit_of(&merged);
+    let interrupted = stop.load(Ordering::Relaxed);
+    let mut exit = if interrupted { Exit::of_some(&merged) } else { exit_of(&merged) };
     if exit == Exit::HELD && untried {
         // A scenario for which there was no time has not held.
         exit = Exit::VACUOUS;
     }
-    if arguments.mutants > 0 && !stop.load(Ordering::Relaxed) {
+    if arguments.mutants > 0 && !interrupted {
         let rows = sample(night, arguments.jobs, begun + whole)?;
         let score = Score::of(&rows);
         if exit == Exit::HELD && !score.good() {
             exit = Exit::SAFETY;
         }
         report.mutants = Some((score, rows));
-    }
-    if exit == Exit::HELD && stop.load(Ordering::Relaxed) {
-        exit = Exit::INTERRUPTED;
     }
     report.exit = exit;
     report.write(&arguments.out)?;
@@ -298,17 +294,7 @@ fn conclude(arguments: &Nightly, begun: Begun, course: &Course) -> anyhow::Resul
     }
     let out = arguments.out.join(folder(&course.config.scenario));
     let asked = begun.asked(&course.config, &out, &course.results);
-    run::conclude(&as_run(&course.config.scenario, &out)?, &asked, &course.results).map(drop)
-}
-
-/// The arguments of a `run` of this scenario that leaves its report in `out`.
-fn as_run(scenario: &str, out: &Path) -> anyhow::Result<Run> {
-    let words = ["cargo trial", "run", "--scenario", scenario, "--out"].map(Into::into);
-    let cli = Cli::try_parse_from(words.into_iter().chain([out.as_os_str().to_owned()]))?;
-    match cli.command {
-        Command::Run(run) => Ok(run),
-        other => anyhow::bail!("`run` was read as {other:?}"),
-    }
+    run::conclude(Some(&out), false, &asked, &course.results).map(drop)
 }
 
 /// Where the report of a scenario goes: its name, or the path of its file in one word.
