@@ -1,5 +1,6 @@
 //! What was run: what reports say beside the sums, and by what a later run is compared with this one.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A run of many trials.
@@ -92,19 +93,10 @@ impl Seeds {
     }
 }
 
-/// Seconds since 1970 as `2026-11-26T21:23:13`, in UTC (Howard Hinnant's `civil_from_days`).
+/// Seconds since 1970 as `2026-11-26T21:23:13`, in UTC.
 pub(crate) fn timestamp(unix_s: u64) -> String {
-    let (days, second) = (unix_s / 86_400 + 719_468, unix_s % 86_400);
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // Months count from March, so that the leap day is the last of a year.
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
+    let at = i64::try_from(unix_s).ok().and_then(|unix_s| Timestamp::from_second(unix_s).ok());
+    at.unwrap_or(Timestamp::MAX).strftime("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
 #[cfg(test)]

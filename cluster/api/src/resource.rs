@@ -1,4 +1,5 @@
-//! The table of resources that are served: those that are stored, and questions. A new kind is a row here; see also `kinds` for what is particular to it.
+//! The table of resources that are served: those that are stored, and questions. A new kind is a row here; see also `kinds`
+//! for what is particular to it.
 
 use k8s_openapi::Metadata;
 

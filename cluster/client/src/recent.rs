@@ -35,8 +35,6 @@ static RECENT: Mutex<Vec<Option<Entry>>> = Mutex::new(Vec::new());
 /// # Errors
 /// As the codec's `event`.
 pub(crate) fn event(codec: &'static Codec, line: &Bytes) -> Result<WatchEvent<Erased>, Error> {
-    // What cannot be read counts as deleted, which is to be said again each time.
-    let kept = |event: &WatchEvent<Erased>| matches!(event, WatchEvent::Added(_) | WatchEvent::Modified(_));
     if line.len() > LONGEST {
         return (codec.event)(line);
     }
@@ -48,7 +46,8 @@ pub(crate) fn event(codec: &'static Codec, line: &Bytes) -> Result<WatchEvent<Er
         return Ok(entry.event.clone());
     }
     let event = (codec.event)(line)?;
-    if kept(&event) {
+    // What cannot be read counts as deleted, which is to be said again each time.
+    if matches!(event, WatchEvent::Added(_) | WatchEvent::Modified(_)) {
         let mut recent = recent();
         recent.resize_with(SLOTS, || None);
         // A copy: the line is a part of a buffer that may be much larger.

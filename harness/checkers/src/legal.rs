@@ -491,7 +491,7 @@ impl World {
         for (id, op) in self.record.operations.iter_mut().enumerate() {
             op.id = id as u64;
         }
-        self.record.observations.sort_by_key(at_ns);
+        self.record.observations.sort_by_key(Observation::at_ns);
         self.record
     }
 
@@ -538,19 +538,5 @@ impl World {
             (_, kv) => Expect::CreateRevision(kv.map_or(0, |kv| kv.create_revision)),
         };
         Compare { key, expect }
-    }
-}
-
-/// When it was observed.
-fn at_ns(observation: &Observation) -> Ns {
-    match observation {
-        Observation::Applied { at_ns, .. }
-        | Observation::State { at_ns, .. }
-        | Observation::LeaseGranted { at_ns, .. }
-        | Observation::LeaseGone { at_ns, .. }
-        | Observation::Leads { at_ns, .. }
-        | Observation::StepsDown { at_ns, .. }
-        | Observation::Commits { at_ns, .. }
-        | Observation::Process { at_ns, .. } => *at_ns,
     }
 }

@@ -26,9 +26,8 @@ use std::time::Duration;
 /// From look to look whether the trial is over.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What clients of the simulated store ask, so that there are some: as in the scenario `squall`.
-const STORE_RATE: u32 = 4;
-const STORE_KEYS: u32 = 20;
+/// The scenario from which the simulated store has its clients' load, so that there are some.
+const LIKE: &str = "squall";
 
 /// Runs a trial with the `seaworthy` at `program`, judges it, prints what came of it and whether the simulator agrees.
 ///
@@ -72,7 +71,7 @@ pub fn real(arguments: &Real, minutes: u32, program: PathBuf) -> anyhow::Result<
     }
     run::print(&summary, arguments.json);
 
-    let simulated = simulated(&order);
+    let simulated = simulated(&order)?;
     say(&compare(&record.verdicts, &simulated.record.verdicts));
     if let Some(line) = reports::failure_line(&simulated.record, "the same command") {
         say(&format!("in the simulator: {line}"));
@@ -131,10 +130,11 @@ fn judged(record: &Record) -> Vec<Verdict> {
 }
 
 /// The same in the simulator: users, cluster and faults, with clients of the store besides.
-fn simulated(order: &Order) -> Judged {
-    let config = Config { rate: STORE_RATE, keys: STORE_KEYS, ..order.config.clone() };
+fn simulated(order: &Order) -> anyhow::Result<Judged> {
+    let like = sim::scenario(LIKE).with_context(|| format!("the scenario {LIKE} is gone"))?;
+    let config = Config { rate: like.rate, keys: like.keys, ..order.config.clone() };
     let trial = sim::trial(Config { faults: false, ..config.clone() }, order.seed);
-    trial::judged(sim::Trial { config, schedule: order.schedule.clone(), twin: false, ..trial })
+    Ok(trial::judged(sim::Trial { config, schedule: order.schedule.clone(), twin: false, ..trial }))
 }
 
 /// Whether the simulator says the same of each guarantee that both put to the test.

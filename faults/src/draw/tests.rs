@@ -1,0 +1,160 @@
+use super::*;
+use std::collections::BTreeSet;
+
+const MINUTE: Ns = 60 * SECOND;
+const STORE: Hosts = Hosts { members: 3, client_hosts: 2, nodes: 0, zones: 0 };
+
+fn schedule(seed: u64) -> Schedule {
+    draw(&Swarm::default(), seed, STORE, MINUTE)
+}
+
+#[test]
+fn the_same_seed_gives_the_same_schedule() {
+    for seed in 0..50 {
+        assert_eq!(schedule(seed), schedule(seed));
+    }
+    assert_ne!(schedule(1), schedule(2));
+}
+
+#[test]
+fn schedules_are_sorted_with_unique_ids_and_end_in_time() {
+    for (members, client_hosts) in [(1, 0), (3, 2), (5, 1)] {
+        for (seed, faults_ns) in (0..200).zip([MINUTE, 10 * SECOND, SECOND].into_iter().cycle()) {
+            let faults = draw(&Swarm::default(), seed, Hosts { members, client_hosts, ..STORE }, faults_ns).faults;
+            assert!(faults.is_sorted_by_key(|fault| fault.when.earliest()));
+            let ids: BTreeSet<u32> = faults.iter().map(|fault| fault.id).collect();
+            assert_eq!(ids.len(), faults.len(), "seed {seed}");
+            for fault in faults {
+                assert!(fault.when.earliest() + fault.for_ns <= faults_ns, "seed {seed}: {fault:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_a_cluster_is_drawn_and_ends_in_time() {
+    let hosts = Hosts { nodes: 10, zones: 3, ..STORE };
+    let swarm = Swarm { kinds: Kind::all().collect(), ..Swarm::default() };
+    let mut drawn: BTreeMap<Kind, u32> = BTreeMap::new();
+    for (seed, faults_ns) in (0..100).map(|seed| (seed, if seed < 50 { 7 * MINUTE } else { 70 * SECOND })) {
+        for fault in draw(&swarm, seed, hosts, faults_ns).faults {
+            assert!(fault.when.earliest() >= FIRST_STRIKE_NS, "seed {seed}: {fault:?}");
+            assert!(fault.kind.fits(&fault.what), "seed {seed}: {fault:?}");
+            assert!(fault.when.earliest() + fault.for_ns <= faults_ns, "seed {seed}: {fault:?}");
+            *drawn.entry(fault.kind).or_default() += 1;
+        }
+    }
+    for kind in Kind::all() {
+        assert!(drawn.get(&kind).is_some_and(|times| *times >= 30), "{}: {drawn:?}", kind.name());
+    }
+    let nowhere = draw(&Swarm { kinds: Kind::CLUSTER.to_vec(), ..swarm }, 7, STORE, MINUTE).faults;
+    assert_eq!(nowhere, [], "there are no nodes to strike");
+}
+
+#[test]
+fn control_planes_lag_lose_answers_and_crash_between_writes_in_every_way() {
+    let hosts = Hosts { nodes: 10, zones: 3, ..STORE };
+    let kinds = vec![Kind::ApiLag, Kind::ResponseDrop, Kind::WatchCut, Kind::CrashPoint];
+    let swarm = Swarm { kinds, ..Swarm::default() };
+    let drawn: Vec<Fault> = (0..200).flat_map(|seed| draw(&swarm, seed, hosts, MINUTE).faults).collect();
+    let mut ways: BTreeMap<&str, u32> = BTreeMap::new();
+    for fault in &drawn {
+        let way = match (fault.kind, &fault.what, &fault.when) {
+            (Kind::ApiLag, What::Lag { target: Target::Marked }, When::Effect { .. }) => "lags as it crashes",
+            (Kind::ApiLag, What::Lag { .. }, When::At(_)) if fault.for_ns < SECOND => "lags for a moment",
+            (Kind::ApiLag, What::Lag { .. }, When::At(_)) => "lags for long",
+            (Kind::ResponseDrop, What::Fuse { bytes: 0, .. }, When::At(_)) => "loses answers",
+            (Kind::WatchCut, What::Fuse { bytes: 1..=4000, .. }, When::At(_)) => "loses ends of answers",
+            (Kind::CrashPoint, What::Kill { target: Target::Marked }, When::Effect { before, index, .. }) => {
+                match (before, index) {
+                    (true, 0) => "crashes before a write",
+                    (true, _) => "crashes between writes",
+                    (false, _) => "crashes after a write",
+                }
+            }
+            other => panic!("{other:?}"),
+        };
+        *ways.entry(way).or_default() += 1;
+    }
+    assert_eq!(ways.len(), 8, "{ways:?}");
+    assert!(ways.values().all(|times| *times >= 20), "{ways:?}");
+}
+
+#[test]
+fn leaving_a_kind_out_changes_no_other() {
+    for seed in 0..50 {
+        let all = schedule(seed).faults;
+        for left_out in Kind::STORE {
+            let kinds = Kind::STORE.into_iter().filter(|kind| *kind != left_out).collect();
+            let fewer = draw(&Swarm { kinds, ..Swarm::default() }, seed, STORE, MINUTE).faults;
+            let stays = |fault: &&Fault| fault.id / IDS_PER_KIND != left_out as u32;
+            let expected: Vec<Fault> = all.iter().filter(stays).cloned().collect();
+            assert_eq!(fewer, expected);
+        }
+    }
+}
+
+#[test]
+fn each_kind_is_drawn_often_enough_over_200_seeds() {
+    let mut drawn: BTreeMap<Kind, u32> = BTreeMap::new();
+    let mut at_fixed_times: BTreeMap<Kind, u32> = BTreeMap::new();
+    for fault in (0..200).flat_map(|seed| schedule(seed).faults) {
+        *drawn.entry(fault.kind).or_default() += 1;
+        *at_fixed_times.entry(fault.kind).or_default() += u32::from(matches!(fault.when, When::At(_)));
+    }
+    for kind in Kind::STORE {
+        let often = at_fixed_times.get(&kind).copied().unwrap_or_default();
+        assert!(often >= 60, "{}: {often} of {drawn:?}", kind.name());
+    }
+}
+
+#[test]
+fn faults_are_of_the_kind_that_they_are_counted_as() {
+    for fault in (0..200).flat_map(|seed| draw(&Swarm::default(), seed, Hosts { members: 5, ..STORE }, MINUTE).faults) {
+        let fits = match &fault.what {
+            What::Partition { side, cut } => match (cut, side) {
+                (Cut::Bridge | Cut::Thread, _) => fault.kind == Kind::PartitionBridge,
+                (Cut::ControlPlane, _) => fault.kind == Kind::NodePartition,
+                (Cut::Peers, _) => fault.kind == Kind::PartitionOne,
+                (Cut::Outbound | Cut::Inbound, _) => fault.kind == Kind::PartitionOneWay,
+                (Cut::Symmetric, Target::Members(members)) if members.len() >= 3 => {
+                    fault.kind == Kind::PartitionMajority
+                }
+                (Cut::Symmetric, Target::Members(_) | Target::Client(_)) => fault.kind == Kind::PartitionMinority,
+                (Cut::Symmetric, _) => fault.kind == Kind::PartitionOne,
+            },
+            What::Loss { .. } => fault.kind == Kind::LinkLoss,
+            What::Delay { .. } => fault.kind == Kind::LinkDelay,
+            What::Hold { .. } => fault.kind == Kind::LinkHold,
+            What::Kill { .. } => fault.kind == Kind::Kill,
+            What::Restart { .. } => fault.kind == Kind::Restart,
+            What::PowerLoss { .. } => fault.kind == Kind::PowerLoss,
+            What::Pause { .. } => fault.kind == Kind::Pause,
+            What::ClockOffset { .. } => fault.kind == Kind::ClockOffset,
+            What::ClockDrift { .. } => fault.kind == Kind::ClockDrift,
+            What::ClockSteps { .. } => fault.kind == Kind::ClockSteps,
+            What::ClockFreeze { .. } => fault.kind == Kind::ClockFreeze,
+            What::Containers { .. } | What::Lost { .. } | What::Reset { .. } | What::Lag { .. } | What::Fuse { .. } => {
+                false
+            }
+            What::Disk { fault: disk, .. } => match disk {
+                DiskFault::WriteErrors(_) | DiskFault::SyncErrors(_) | DiskFault::ReadErrors(_) => {
+                    fault.kind == Kind::DiskError
+                }
+                DiskFault::Stall | DiskFault::Slow(_) => fault.kind == Kind::DiskStall,
+                DiskFault::Full => fault.kind == Kind::DiskFull,
+            },
+        };
+        assert!(fits, "{fault:?}");
+    }
+}
+
+#[test]
+fn no_two_kinds_share_a_stream_and_none_depends_on_build_or_machine() {
+    let kinds = || Kind::all().chain(Kind::REAL);
+    let seeds: BTreeSet<u64> = kinds().map(|kind| stream_seed(7, kind.name())).collect();
+    assert_eq!(seeds.len(), kinds().count());
+    assert_eq!(stream_seed(7, "kill"), 11_737_647_223_879_278_953);
+    let first = schedule(7).faults.first().map(|fault| (fault.id, fault.when.earliest()));
+    assert_eq!(first, Some((6002, 2_994_075_808)));
+}
