@@ -5,7 +5,7 @@ use crate::coverage::Coverage;
 use crate::failure::Failure;
 use crate::findings::Finding;
 use crate::run::Run;
-use crate::summary::{Operations, Struck, Summary, Tally};
+use crate::summary::{Clusters, Operations, Struck, Summary, Tally};
 use record::{Guarantee, Ns, Side};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,12 +29,24 @@ struct Facts<'a> {
     succeeded_share: Option<f64>,
     overlapping_share: Option<f64>,
     leader_changed_share: Option<f64>,
+    /// Of an orchestrator; null without one.
+    clusters: Option<Orchestrated<'a>>,
     simulated_ns: u64,
     cpu_ns: u64,
     simulated_s_per_cpu_s: Option<f64>,
     failures: &'a [Failure],
     lost_seeds: &'a BTreeSet<u64>,
     findings: Vec<Finding>,
+}
+
+/// What trials of an orchestrator came to, and shares of it.
+#[derive(Serialize)]
+struct Orchestrated<'a> {
+    #[serde(flatten)]
+    counts: &'a Clusters,
+    leader_changed_in_rollout_share: Option<f64>,
+    writes_overlapping_share: Option<f64>,
+    calls_overlapping_share: Option<f64>,
 }
 
 /// The facts, and what was run.
@@ -70,6 +82,15 @@ impl Summary {
             tally: self.guarantees.get(&g.id).copied().unwrap_or_default(),
         };
         let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+        let orchestrated = |counts| {
+            let Clusters { trials, leader_changed_in_rollout, writes, calls } = counts;
+            Orchestrated {
+                counts,
+                leader_changed_in_rollout_share: share(*leader_changed_in_rollout, *trials),
+                writes_overlapping_share: share(writes.overlapping, writes.total),
+                calls_overlapping_share: share(calls.overlapping, calls.total),
+            }
+        };
         Facts {
             trials: self.trials,
             held: self.held,
@@ -88,6 +109,7 @@ impl Summary {
             succeeded_share: share(self.operations.succeeded, self.operations.total),
             overlapping_share: share(self.operations.overlapping, self.operations.total),
             leader_changed_share: share(self.leader_changed, self.trials),
+            clusters: self.clusters.as_ref().map(orchestrated),
             simulated_ns: self.simulated_ns,
             cpu_ns: self.cpu_ns,
             simulated_s_per_cpu_s: self.speed(),

@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_shorter_trial_keeps_its_proportions() {
-        let config = sim::scenario(trial::DEFAULT_SCENARIO).expect("the default exists");
+        let config = sim::scenario(trial::STORE).expect("a scenario of its own");
         let (faults_ns, calm_ns) = (config.faults_ns, config.calm_ns);
         let shorter = of_length(config, Some(30));
         assert_eq!(shorter.faults_ns + shorter.calm_ns, 30_000_000_000);

@@ -106,13 +106,14 @@ impl Setting {
     }
 }
 
-/// Trials without `--seeds` and without `--seed`: a few seconds' work.
-pub const DEFAULT_SEEDS: u64 = 20;
+/// Trials without `--seeds` and without `--seed`: a minute's work on two cores.
+pub const DEFAULT_SEEDS: u64 = 4;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cargo trial run                            20 trials, seeds 1 to 20
+  cargo trial run                            4 standard trials of a whole orchestrator, seeds 1 to 4
+  cargo trial run --scenario store --seeds 50   a store alone, which takes seconds
   cargo trial run --seeds 200 --jobs 8       seeds 1 to 200, eight at once
   cargo trial run --seed 17                  seed 17 alone
   cargo trial run --seed 1000 --seeds 50     seeds 1000 to 1049
@@ -122,7 +123,7 @@ Examples:
 
 Ctrl-C ends it early, with table and report of what was done so far; a second one at once.")]
 pub struct Run {
-    /// How many seeds [default: 20, or 1 with --seed]
+    /// How many seeds [default: 4, or 1 with --seed]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub seeds: Option<u64>,
     /// The first seed, or the only one [default: 1]
@@ -232,9 +233,9 @@ pub struct Determinism {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cargo trial bench
-  cargo trial bench --rate 30 --seeds 9
-  cargo trial bench --scenario deployments   an orchestrator, without a quiet tail
+  cargo trial bench                          the standard trial, without a quiet tail
+  cargo trial bench --scenario store         a store alone
+  cargo trial bench --scenario store --rate 30 --seeds 9
   cargo trial bench --seconds 300 --json")]
 pub struct Bench {
     /// Simulated seconds of each trial; the scenario's own if not given
@@ -449,7 +450,7 @@ mod tests {
 
     #[test]
     fn seeds_begin_where_they_are_told() {
-        assert_eq!(run(&[]).seeds(), 1..21);
+        assert_eq!(run(&[]).seeds(), 1..5);
         assert_eq!(run(&["--seed", "17"]).seeds(), 17..18);
         assert_eq!(run(&["--seeds", "3"]).seeds(), 1..4);
         assert_eq!(run(&["--seed", "17", "--seeds", "3"]).seeds(), 17..20);

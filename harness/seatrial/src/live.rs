@@ -162,7 +162,7 @@ async fn trial(arguments: &Real, program: Program, folder: &Path) -> anyhow::Res
 }
 
 fn config(arguments: &Real) -> anyhow::Result<Config> {
-    let default = sim::scenario(trial::DEFAULT_SCENARIO).context("the default scenario is gone")?;
+    let store = sim::scenario(trial::STORE).context("the scenario of a store is gone")?;
     let faults_ns = arguments.seconds.map_or(Ns::from(arguments.kills) * SLOT_NS, |seconds| seconds * 1_000_000_000);
     Ok(Config {
         scenario: "real".to_owned(),
@@ -171,7 +171,7 @@ fn config(arguments: &Real) -> anyhow::Result<Config> {
         calm_ns: CALM_NS,
         rate: arguments.rate,
         faults: true,
-        ..default
+        ..store
     })
 }
 

@@ -14,7 +14,7 @@
 //! **Invariant:** a patch changes what its author saw, or nothing: every line of context must be there, at the place
 //! given or at exactly one other (`a_hunk_that_fits_at_two_places_is_refused`).
 
-use crate::trial::DEFAULT_SCENARIO;
+use crate::trial::STORE;
 
 /// The most lines that a patch may add and remove together: a planted bug is a slip, not a rewrite.
 pub const MAX_CHANGED_LINES: usize = 15;
@@ -119,7 +119,7 @@ pub fn parse(name: &str, text: &str) -> Result<Patch, String> {
         name: name.to_owned(),
         guarantees,
         source: field("Source")?,
-        scenario: field("Scenario").unwrap_or_else(|_| DEFAULT_SCENARIO.to_owned()),
+        scenario: field("Scenario").unwrap_or_else(|_| STORE.to_owned()),
         mechanism: field("Mechanism")?,
         files: parse_files(body)?,
     };
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn header_may_name_the_scenario() {
         let body = on_file("@@ -1 +1 @@\n-a\n+b\n");
-        assert_eq!(patch(&body).expect("a good patch").scenario, DEFAULT_SCENARIO);
+        assert_eq!(patch(&body).expect("a good patch").scenario, STORE);
         let named = format!("Scenario: squall\n{HEADER}{body}");
         assert_eq!(parse("p", &named).expect("a good patch").scenario, "squall");
     }

@@ -8,8 +8,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
-/// What is tried if nobody says otherwise.
-pub const DEFAULT_SCENARIO: &str = "store";
+/// What is tried if nobody says otherwise: the standard trial of a whole orchestrator.
+pub const DEFAULT_SCENARIO: &str = "deployments";
+
+/// A store alone.
+pub const STORE: &str = "store";
 
 /// Hash of the sources that this program was built from.
 pub const BUILD: &str = env!("SEATRIAL_BUILD_HASH");

@@ -373,7 +373,7 @@ fn trials(program: &Path, patch: &Patch, folder: &Path, orders: Orders) -> anyho
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trial::DEFAULT_SCENARIO;
+    use crate::trial::STORE;
 
     #[test]
     fn a_scenario_that_there_is_not_is_a_problem() {
@@ -385,7 +385,7 @@ mod tests {
             problems(&root, &[("of-a-test".to_owned(), read)]).expect("readable sources")
         };
         assert_eq!(of("storm"), ["of-a-test: there is no scenario storm"]);
-        assert_eq!(of(DEFAULT_SCENARIO), Vec::<String>::new());
+        assert_eq!(of(STORE), Vec::<String>::new());
     }
 
     #[test]

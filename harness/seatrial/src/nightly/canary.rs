@@ -31,7 +31,7 @@ const SECOND_NS: Ns = 1_000_000_000;
 
 /// The trial: a store whose members all lose power once, in the middle of their work, and nothing else.
 fn config() -> anyhow::Result<Config> {
-    let store = sim::scenario(crate::trial::DEFAULT_SCENARIO).context("the default scenario is gone")?;
+    let store = sim::scenario(crate::trial::STORE).context("the scenario of a store is gone")?;
     let what = What::PowerLoss { target: Target::Members((0..store.members).collect()) };
     let outage = Fault { id: 1, kind: Kind::PowerLoss, when: When::At(10 * SECOND_NS), for_ns: SECOND_NS / 5, what };
     let swarm = Swarm { kinds: vec![], ..Swarm::default() };
