@@ -81,16 +81,6 @@ impl Summary {
             bound_ns: g.bound_ns,
             tally: self.guarantees.get(&g.id).copied().unwrap_or_default(),
         };
-        let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
-        let orchestrated = |counts| {
-            let Clusters { trials, leader_changed_in_rollout, writes, calls } = counts;
-            Orchestrated {
-                counts,
-                leader_changed_in_rollout_share: share(*leader_changed_in_rollout, *trials),
-                writes_overlapping_share: share(writes.overlapping, writes.total),
-                calls_overlapping_share: share(calls.overlapping, calls.total),
-            }
-        };
         Facts {
             trials: self.trials,
             held: self.held,
@@ -109,7 +99,7 @@ impl Summary {
             succeeded_share: share(self.operations.succeeded, self.operations.total),
             overlapping_share: share(self.operations.overlapping, self.operations.total),
             leader_changed_share: share(self.leader_changed, self.trials),
-            clusters: self.clusters.as_ref().map(orchestrated),
+            clusters: self.clusters.as_ref().map(Orchestrated::of),
             simulated_ns: self.simulated_ns,
             cpu_ns: self.cpu_ns,
             simulated_s_per_cpu_s: self.speed(),
@@ -118,6 +108,23 @@ impl Summary {
             findings: self.findings(),
         }
     }
+}
+
+impl<'a> Orchestrated<'a> {
+    fn of(counts: &'a Clusters) -> Self {
+        let Clusters { trials, leader_changed_in_rollout, writes, calls } = counts;
+        Self {
+            counts,
+            leader_changed_in_rollout_share: share(*leader_changed_in_rollout, *trials),
+            writes_overlapping_share: share(writes.overlapping, writes.total),
+            calls_overlapping_share: share(calls.overlapping, calls.total),
+        }
+    }
+}
+
+/// From 0 to 1; `None` of nothing.
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
 }
 
 impl Report<'_> {

@@ -3,6 +3,7 @@
 //! The revisions are a serial order that the store itself claims, so nothing needs to be searched: every operation has
 //! its place, and it is enough that each is right there and that real time agrees. That is stronger than strict
 //! serializability alone: a history that some other order would explain still contradicts the revisions it was given.
+//! Windows of the history are looked at once more without them (second_opinion.rs).
 //!
 //! Every client that writes must be in the record, or its revisions are nobody's.
 
@@ -10,21 +11,28 @@ use crate::History;
 use crate::findings::Findings;
 use crate::log::{FIRST_REVISION, revision_of};
 use crate::order::{Point, fallen};
+use crate::second_opinion;
 use crate::transactions::{Branch, Fate, Maker, Txn};
 use record::{Guarantee, KeyRange, KeyValue, Operation, Outcome, Refusal, Reply, Request, Verdict, WatchEvent};
 
 pub(crate) fn check(h: &History<'_>) -> Verdict {
     let mut findings = Findings::of(Guarantee::C1);
-    events_follow_from_the_state(h, &mut findings);
-    revisions_have_makers(h, &mut findings);
+    by_revisions(h, &mut findings);
+    second_opinion::check(h, &mut findings);
+    findings.verdict()
+}
+
+/// Whether everything is right where the revisions put it.
+pub(crate) fn by_revisions(h: &History<'_>, findings: &mut Findings) {
+    events_follow_from_the_state(h, findings);
+    revisions_have_makers(h, findings);
     for op in &h.record.operations {
-        answer_is_right(h, op, &mut findings);
+        answer_is_right(h, op, findings);
     }
     for txn in &h.transactions.all {
-        transaction_is_right(h, txn, &mut findings);
+        transaction_is_right(h, txn, findings);
     }
-    real_time(h, &mut findings);
-    findings.verdict()
+    real_time(h, findings);
 }
 
 /// The log by itself: each event has its revision, and counts on from the version before it.

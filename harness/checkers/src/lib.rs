@@ -32,6 +32,7 @@ mod leases;
 mod legal;
 mod log;
 mod order;
+mod second_opinion;
 #[cfg(test)]
 mod story;
 mod timeline;

@@ -92,6 +92,11 @@ impl<'a> Log<'a> {
         version_at(&self.versions[position], revision)
     }
 
+    /// Everything that the key ever was, in order.
+    pub(crate) fn history(&self, key: &str) -> &[Version<'a>] {
+        self.position(key).map_or(&[], |position| &self.versions[position])
+    }
+
     /// The state once `revision` is applied of all keys in `range`, in order.
     pub(crate) fn range_at(&self, range: &KeyRange, revision: i64) -> impl Iterator<Item = &'a KeyValue> {
         let positions = self.positions(range);

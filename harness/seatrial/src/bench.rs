@@ -2,7 +2,7 @@
 //!
 //! Per rate, each seed is run three times in this process, one after the other: with the checkers and nothing else on,
 //! which gives the figure; almost without load and without faults, the named baseline, which is called quiet; and with the profile on, which says where time goes but
-//! takes time of its own. Absolute figures belong to a machine; the ratios carry over.
+//! takes time of its own. Of several sizes of an orchestrator, a table shows in the end how it scales. Absolute figures belong to a machine; the ratios carry over.
 
 use crate::cli::{Bench, Setting};
 use crate::exit::Exit;
@@ -11,6 +11,9 @@ use crate::trial::{self, seconds};
 use record::Config;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use tabled::builder::Builder;
+use tabled::settings::object::Columns;
+use tabled::settings::{Alignment, Style};
 
 /// Operations per simulated second of the quiet trial, against which others are held.
 const QUIET_RATE: u32 = 1;
@@ -21,10 +24,14 @@ const STORE_RATES: [u32; 2] = [30, 300];
 /// Shares smaller than this are shown together: there are two dozen kinds of task.
 const SHOWN_SHARE: f64 = 0.005;
 
-/// What was measured at one rate.
+/// What was measured at one rate and size.
 #[derive(Debug, Serialize)]
 struct Measured {
     rate: u32,
+    members: u32,
+    /// 0 without an orchestrator, as `pods`.
+    nodes: u32,
+    pods: u32,
     seeds: u64,
     simulated_s: f64,
     /// Medians over the seeds.
@@ -35,6 +42,10 @@ struct Measured {
     /// Requests that API servers answered, per CPU second and per simulated second; 0 without an orchestrator.
     requests_per_cpu_s: f64,
     requests_per_simulated_s: f64,
+    /// What the simulated network did.
+    network_events_per_cpu_s: f64,
+    /// The most resident memory while the trials ran, before the profile.
+    peak_bytes: u64,
     /// CPU time per operation beyond what the quiet trial takes, in microseconds.
     us_per_operation: f64,
     /// The same trial with probes and watches but hardly any operation, and no faults.
@@ -54,6 +65,7 @@ struct Once {
     simulated_ns: u64,
     operations: u64,
     requests: u64,
+    network_events: u64,
     asked: BTreeMap<String, u64>,
 }
 
@@ -68,16 +80,17 @@ impl Once {
 /// # Errors
 /// What cannot be written as JSON; that is nothing.
 pub fn bench(arguments: &Bench) -> anyhow::Result<Exit> {
+    let configs: Result<Vec<Config>, String> = settings(arguments).into_iter().map(config).collect();
+    let configs = match configs {
+        Ok(configs) => configs,
+        Err(why) => {
+            eprintln!("error: {why}");
+            return Ok(Exit::USAGE);
+        }
+    };
     let mut all = Vec::new();
-    for rate in rates(arguments) {
-        let setting = Setting { scenario: arguments.scenario.clone(), rate, ..Setting::default() };
-        let config = match trial::config(&setting) {
-            Ok(config) => without_a_quiet_tail(of_length(config, arguments.seconds)),
-            Err(why) => {
-                eprintln!("error: {why}");
-                return Ok(Exit::USAGE);
-            }
-        };
+    for config in configs {
+        let config = without_a_quiet_tail(of_length(config, arguments.seconds));
         let measured = measure(&config, arguments.seeds);
         if !arguments.json {
             println!("{}", shown(&measured));
@@ -86,8 +99,36 @@ pub fn bench(arguments: &Bench) -> anyhow::Result<Exit> {
     }
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&all)?);
+    } else if all.len() > 1 {
+        println!("\n{}", scaling(&all));
     }
     Ok(Exit::HELD)
+}
+
+/// What is measured: each size at each rate. Besides the setting, the members if they are not the scenario's own.
+fn settings(arguments: &Bench) -> Vec<(Setting, Option<u32>)> {
+    let rates = rates(arguments);
+    let of_size = |members, nodes, pods| {
+        let scenario = &arguments.scenario;
+        let setting = move |rate: &_| Setting { scenario: scenario.clone(), rate: *rate, nodes, pods };
+        rates.iter().map(move |rate| (setting(rate), members)).collect::<Vec<_>>()
+    };
+    if arguments.hosts.is_empty() {
+        return of_size(None, None, None);
+    }
+    let pods = |nodes: u32| (nodes > ROOMY_NODES).then_some(nodes * PODS_PER_NODE);
+    arguments.hosts.iter().flat_map(|(members, nodes)| of_size(Some(*members), Some(*nodes), pods(*nodes))).collect()
+}
+
+/// So many nodes have the scenario's own pods.
+const ROOMY_NODES: u32 = 10;
+/// More of them have so many each.
+const PODS_PER_NODE: u32 = 5;
+
+/// The error is one sentence.
+fn config((setting, members): (Setting, Option<u32>)) -> Result<Config, String> {
+    let config = trial::config(&setting)?;
+    Ok(Config { members: members.unwrap_or(config.members), ..config })
 }
 
 /// Those asked for; else two for a store, and the own one of an orchestrator and of a file.
@@ -132,8 +173,10 @@ fn measure(config: &Config, seeds: u64) -> Measured {
     let quiet = Config { rate: QUIET_RATE, faults: false, ..config.clone() };
     // The first trial of a process pays for pages and caches of all.
     once(config, 1);
+    machine::forget_peak();
     let mut trials: Vec<Once> = (1..=seeds).map(|seed| once(config, seed)).collect();
     let mut quiets: Vec<Once> = (1..=seeds).map(|seed| once(&quiet, seed)).collect();
+    let peak_bytes = machine::peak_bytes();
     let shares = shares(config, seeds);
     let by_ratio = |a: &Once, b: &Once| a.ratio().total_cmp(&b.ratio());
     trials.sort_by(by_ratio);
@@ -142,16 +185,22 @@ fn measure(config: &Config, seeds: u64) -> Measured {
     let per_simulated_second = |it: &Once| it.cpu_ns as f64 / seconds(it.simulated_ns);
     let operations_per_simulated_s = median.operations as f64 / seconds(median.simulated_ns);
     let beyond_quiet_ns = per_simulated_second(median) - per_simulated_second(quiet);
+    let per_cpu_s = |count: u64| count as f64 * 1e9 / median.cpu_ns.max(1) as f64;
     Measured {
         rate: config.rate,
+        members: config.members,
+        nodes: config.cluster.as_ref().map_or(0, |cluster| cluster.nodes),
+        pods: config.cluster.as_ref().map_or(0, |cluster| cluster.pods),
         seeds,
         simulated_s: seconds(median.simulated_ns),
         simulated_per_cpu_s: median.ratio(),
         slowest: trials[0].ratio(),
         fastest: trials[trials.len() - 1].ratio(),
         operations_per_simulated_s,
-        requests_per_cpu_s: median.requests as f64 * 1e9 / median.cpu_ns.max(1) as f64,
+        requests_per_cpu_s: per_cpu_s(median.requests),
         requests_per_simulated_s: median.requests as f64 / seconds(median.simulated_ns),
+        network_events_per_cpu_s: per_cpu_s(median.network_events),
+        peak_bytes,
         asked_most: asked_most(median),
         us_per_operation: beyond_quiet_ns / operations_per_simulated_s.max(f64::MIN_POSITIVE) / 1e3,
         quiet_simulated_per_cpu_s: quiet.ratio(),
@@ -167,7 +216,8 @@ fn once(config: &Config, seed: u64) -> Once {
     let record = &judged.record;
     let requests = record.cluster.requests.iter().sum();
     let asked = record.cluster.end.requests.clone();
-    Once { cpu_ns, simulated_ns: record.ended_ns, operations: record.operations.len() as u64, requests, asked }
+    let (operations, network_events) = (record.operations.len() as u64, judged.cost.network_events);
+    Once { cpu_ns, simulated_ns: record.ended_ns, operations, requests, network_events, asked }
 }
 
 /// What API servers were asked most, the most frequent first.
@@ -224,6 +274,11 @@ fn shown(it: &Measured) -> String {
             it.times_quiet, it.quiet_simulated_per_cpu_s, it.us_per_operation
         ),
     ];
+    lines.push(format!(
+        "  {:.0} events of the network per CPU second; {:.0} MB of memory at most",
+        it.network_events_per_cpu_s,
+        it.peak_bytes as f64 / 1e6
+    ));
     if it.requests_per_cpu_s > 0.0 {
         lines.push(format!(
             "  {:.0} API requests per CPU second, {:.1} per simulated second",
@@ -238,6 +293,34 @@ fn shown(it: &Measured) -> String {
     lines.join("\n")
 }
 
+/// All that was measured side by side.
+fn scaling(all: &[Measured]) -> String {
+    let mut table = Builder::default();
+    table.push_record([
+        "hosts",
+        "pods",
+        "op/s",
+        "simulated s per CPU s",
+        "network events per CPU s",
+        "API requests per CPU s",
+        "MB",
+    ]);
+    for it in all {
+        table.push_record([
+            format!("{}+{}", it.members, it.nodes),
+            it.pods.to_string(),
+            it.rate.to_string(),
+            format!("{:.1}", it.simulated_per_cpu_s),
+            format!("{:.0}", it.network_events_per_cpu_s),
+            format!("{:.0}", it.requests_per_cpu_s),
+            format!("{:.0}", it.peak_bytes as f64 / 1e6),
+        ]);
+    }
+    let mut table = table.build();
+    table.with(Style::psql()).modify(Columns::new(..), Alignment::right());
+    table.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,6 +332,25 @@ mod tests {
         let names: Vec<&str> = shares.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["b", "executor, network, start and end", "a"]);
         assert!((shares.iter().map(|(_, share)| share).sum::<f64>() - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn each_size_is_measured_at_each_rate() {
+        let scenario = trial::DEFAULT_SCENARIO.to_owned();
+        let rate = vec![4, 8];
+        let sizes = |hosts| Bench {
+            seconds: None,
+            rate: rate.clone(),
+            hosts,
+            seeds: 1,
+            scenario: scenario.clone(),
+            json: false,
+        };
+        let all = settings(&sizes(vec![(3, 10), (5, 50)])).into_iter().map(|setting| config(setting).unwrap());
+        let cluster = |it: &Config| it.cluster.as_ref().map(|cluster| (cluster.nodes, cluster.pods)).unwrap();
+        let all: Vec<_> = all.map(|it| (it.members, cluster(&it), it.rate)).collect();
+        assert_eq!(all, [(3, (10, 100), 4), (3, (10, 100), 8), (5, (50, 250), 4), (5, (50, 250), 8)]);
+        assert_eq!(settings(&sizes(vec![])).len(), 2);
     }
 
     #[test]

@@ -151,6 +151,13 @@ pub struct Run {
     pub budget: Option<u64>,
 }
 
+/// `3+10` as members and nodes.
+fn hosts(text: &str) -> Result<(u32, u32), String> {
+    let number = |text: &str, most: u32| text.parse().ok().filter(|number| (1..=most).contains(number));
+    let parts = text.split_once('+').and_then(|(members, nodes)| Some((number(members, 9)?, number(nodes, 5_000)?)));
+    parts.ok_or_else(|| "give members (1 to 9) and nodes (1 to 5000), such as 3+10".to_owned())
+}
+
 impl Run {
     /// The seeds asked for.
     pub fn seeds(&self) -> std::ops::Range<u64> {
@@ -236,6 +243,7 @@ Examples:
   cargo trial bench                          the standard trial, without a quiet tail
   cargo trial bench --scenario store         a store alone
   cargo trial bench --scenario store --rate 30 --seeds 9
+  cargo trial bench --hosts 3+10,5+50,5+200 --seeds 1   how it scales, as a table
   cargo trial bench --seconds 300 --json")]
 pub struct Bench {
     /// Simulated seconds of each trial; the scenario's own if not given
@@ -245,6 +253,10 @@ pub struct Bench {
     /// orchestrator]
     #[arg(long, value_name = "R,...", value_delimiter = ',')]
     pub rate: Vec<u32>,
+    /// Members and nodes of an orchestrator, M+N, one figure for each; with more than ten nodes, five pods a node [default: the
+    /// scenario's own]
+    #[arg(long, value_name = "M+N,...", value_delimiter = ',', value_parser = hosts)]
+    pub hosts: Vec<(u32, u32)>,
     /// Seeds per figure, of which the median is printed
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub seeds: u64,
@@ -471,6 +483,8 @@ mod tests {
         let wrong: [&[&str]; 7] = [
             &["run", "--wrong"],
             &["run", "--seeds", "0"],
+            &["bench", "--hosts", "3"],
+            &["bench", "--hosts", "3+10,0+5"],
             &["run", "--jobs", "many"],
             &["replay"],
             &["replay", "r.json", "--seed", "1"],

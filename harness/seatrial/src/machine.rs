@@ -43,6 +43,19 @@ pub fn rss_bytes() -> u64 {
     pages.unwrap_or(0) * rustix::param::page_size() as u64
 }
 
+/// The most resident memory of this process since it began or [`forget_peak`], in bytes; 0 if the system does not say.
+pub fn peak_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+/// Lets [`peak_bytes`] count anew (proc_pid_clear_refs(5)). Where the system refuses, it counts on from the beginning.
+pub fn forget_peak() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
 /// Makes the allocator keep what is freed instead of handing it back to the system, which takes a sixth of a trial's CPU
 /// time to do and to undo. It reads that once, before `main`: so this process becomes the same program anew, with the
 /// variable set. Does nothing if it is set, or if that fails: then trials are only slower.

@@ -86,6 +86,8 @@ pub struct Outcome {
 pub struct Cost {
     /// CPU time of the simulation, in nanoseconds, from its begin until the record was complete.
     pub cpu_ns: u64,
+    /// What the simulated network did: packets and bursts that arrived, handshakes, retransmissions and the like.
+    pub network_events: u64,
     /// The part of each kind of task in it, by name, if that was measured.
     pub profile: BTreeMap<&'static str, TaskCost>,
 }

@@ -427,7 +427,8 @@ impl Stage {
             panics: self.world.panics().iter().map(panic_record).collect(),
             ..empty_record(trial)
         };
-        let cost = Cost { cpu_ns: thread_cpu_ns(), profile: self.world.profile() };
+        let network_events = self.world.stats().network.events;
+        let cost = Cost { cpu_ns: thread_cpu_ns(), network_events, profile: self.world.profile() };
         Outcome { record, log: seen.log, cost }
     }
 }
