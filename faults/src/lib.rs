@@ -6,6 +6,8 @@
 //!
 //! ```text
 //! seed -> draw(swarm, seed) -> Schedule { faults } -> sim applies each at its time -> record: what really struck
+//!                                  |      ^ search: mutate(schedule, another one, seed)
+//!                                  '------'
 //! ```
 //!
 //! Times are nanoseconds of true time since the trial began.
@@ -14,8 +16,10 @@ use serde::{Deserialize, Serialize};
 
 mod draw;
 mod kind;
+mod mutate;
 mod nodes;
 pub use draw::{Hosts, MOMENTS, Swarm, draw};
+pub use mutate::{Bounds, mutate};
 
 /// True time since the trial began, in nanoseconds.
 pub type Ns = u64;
@@ -273,6 +277,30 @@ pub enum What {
 impl What {
     /// Whom it is aimed at.
     pub fn target(&self) -> &Target {
+        match self {
+            What::Partition { side: target, .. }
+            | What::Loss { target, .. }
+            | What::Delay { target, .. }
+            | What::Hold { target }
+            | What::Kill { target }
+            | What::Restart { target }
+            | What::PowerLoss { target }
+            | What::Pause { target }
+            | What::ClockOffset { target, .. }
+            | What::ClockDrift { target, .. }
+            | What::ClockSteps { target, .. }
+            | What::ClockFreeze { target }
+            | What::Containers { target, .. }
+            | What::Lost { target }
+            | What::Reset { target }
+            | What::Disk { target, .. }
+            | What::Lag { target }
+            | What::Fuse { target, .. } => target,
+        }
+    }
+
+    /// The same, to aim it at somebody else.
+    pub fn target_mut(&mut self) -> &mut Target {
         match self {
             What::Partition { side: target, .. }
             | What::Loss { target, .. }

@@ -1,5 +1,6 @@
 //! What failed in a trial, and the line that says so.
 
+use crate::run::trial_name;
 use record::{Ns, Record, Side};
 use serde::{Deserialize, Serialize};
 
@@ -36,13 +37,20 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// One line about it: what, at which simulated instant, of which trial, and `repeat`, the command that repeats that.
+    pub fn line(&self, trial: &str, repeat: &str) -> String {
+        let Self { what, at_ns, text, .. } = self;
+        let text = text.replace('\n', " ");
+        let seconds = *at_ns as f64 / 1e9;
+        format!("{what} failed at {seconds:.3} s of {trial}: {text}; repeat it with: {repeat}")
+    }
+}
+
 /// One line about a judged record that failed: what, at which simulated instant, of which seed, and `repeat`, the command
 /// that repeats it. `None` if nothing failed.
 pub fn failure_line(record: &Record, repeat: &str) -> Option<String> {
-    let Failure { seed, what, at_ns, text } = Failure::first_of(record)?;
-    let text = text.replace('\n', " ");
-    let seconds = at_ns as f64 / 1e9;
-    Some(format!("{what} failed at {seconds:.3} s of seed {seed}: {text}; repeat it with: {repeat}"))
+    Some(Failure::first_of(record)?.line(&trial_name(record.seed, false), repeat))
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ impl Previous {
 
     /// Whether the same was tried, the seeds apart.
     pub fn comparable(&self, run: &Run) -> bool {
-        (&self.run.scenario, &self.run.setting) == (&run.scenario, &run.setting)
+        let tried = |run: &Run| (run.scenario.clone(), run.setting.clone(), run.mutated.is_some());
+        tried(&self.run) == tried(run)
     }
 }
 
@@ -182,6 +183,10 @@ mod tests {
     fn a_run_of_something_else_is_not_compared_with() {
         let findings = failing(&[(3, Guarantee::C10), (4, Guarantee::C2)]).findings();
         let previous = Previous { run: Run { scenario: "squall".into(), ..run(1..=20) }, findings };
-        assert_eq!(check(&failing(&[(5, Guarantee::C2)]), &run(1..=9), Some(&previous)), "New C2 in 1 {5}");
+        let now = failing(&[(5, Guarantee::C2)]);
+        assert_eq!(check(&now, &run(1..=9), Some(&previous)), "New C2 in 1 {5}");
+        let guided = Run { mutated: Some(Seeds::default()), ..run(1..=20) };
+        let previous = Previous { run: guided, ..previous };
+        assert_eq!(check(&now, &run(1..=9), Some(&previous)), "New C2 in 1 {5}");
     }
 }

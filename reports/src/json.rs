@@ -5,7 +5,7 @@ use crate::coverage::Coverage;
 use crate::failure::Failure;
 use crate::findings::Finding;
 use crate::run::Run;
-use crate::summary::{Clusters, Operations, Struck, Summary, Tally};
+use crate::summary::{Clusters, Guided, Operations, Struck, Summary, Tally};
 use record::{Guarantee, Ns, Side};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +31,9 @@ struct Facts<'a> {
     leader_changed_share: Option<f64>,
     /// Of an orchestrator; null without one.
     clusters: Option<Orchestrated<'a>>,
+    /// Of a guided search; absent otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guided: Option<Guided>,
     simulated_ns: u64,
     cpu_ns: u64,
     simulated_s_per_cpu_s: Option<f64>,
@@ -100,6 +103,7 @@ impl Summary {
             overlapping_share: share(self.operations.overlapping, self.operations.total),
             leader_changed_share: share(self.leader_changed, self.trials),
             clusters: self.clusters.as_ref().map(Orchestrated::of),
+            guided: self.guided,
             simulated_ns: self.simulated_ns,
             cpu_ns: self.cpu_ns,
             simulated_s_per_cpu_s: self.speed(),
@@ -177,6 +181,7 @@ mod tests {
         assert_eq!(facts["succeeded_share"], 0.5);
         assert_eq!(facts["overlapping_share"], 0.5);
         assert_eq!(facts["simulated_s_per_cpu_s"], 1000.0);
+        assert_eq!(facts.get("guided"), None, "it was no search");
         assert_eq!(facts["failures"][0], json!({"seed": 17, "what": "C2", "at_ns": 5, "text": "lost"}));
     }
 
@@ -197,6 +202,14 @@ mod tests {
         }
         assert_eq!(facts["coverage"]["kill"]["leader"], json!({"election": 1}));
         assert_eq!(crate::Previous::parse("{}"), None);
+    }
+
+    #[test]
+    fn a_script_finds_what_a_guided_search_came_to() {
+        let guided = Some(Guided { rounds: 3, corpus: 12, mutated: 24, situations: 170, by_mutated: 21 });
+        let facts: Value = serde_json::from_str(&Summary { guided, ..Summary::of(&record(1), 7) }.json()).unwrap();
+        let expected = json!({"rounds": 3, "corpus": 12, "mutated": 24, "situations": 170, "by_mutated": 21});
+        assert_eq!(facts["guided"], expected);
     }
 
     #[test]

@@ -90,13 +90,10 @@ impl Report<'_> {
 
     fn of_failure(&self, failure: &Failure) -> Case {
         let Failure { seed, what, at_ns, text } = failure;
+        let name = self.run.name(*seed);
         let message = format!("{what} at {:.3} s: {}", *at_ns as f64 / 1e9, one_line(text));
         let whole = format!("{text}\n\n{}\n{}", self.run.replay(*seed), self.run.shrink(*seed));
-        Case {
-            class: "seeds",
-            name: format!("seed {seed}"),
-            came: Came::Failure(what.clone(), shortened(&message, MAX_MESSAGE), whole),
-        }
+        Case { class: "seeds", name, came: Came::Failure(what.clone(), shortened(&message, MAX_MESSAGE), whole) }
     }
 
     fn of_lost(&self, seed: u64) -> Case {
@@ -104,7 +101,7 @@ impl Report<'_> {
         let what = if diverged { DIVERGENCE } else { CRASH };
         let message = if diverged { "it did two different things" } else { "its worker died" };
         let came = Came::Error(what.to_owned(), message.to_owned(), self.run.replay(seed));
-        Case { class: "seeds", name: format!("seed {seed}"), came }
+        Case { class: "seeds", name: self.run.name(seed), came }
     }
 }
 

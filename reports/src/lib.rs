@@ -3,6 +3,7 @@
 //! ```text
 //! worker processes: judged Record -> Summary --merge--> Summary of the run -> table, json, exit_code
 //!                   a failed Record -> failure_line, Timeline
+//!                   any Record -> situations, for a search
 //! Run, Summary, Previous -> Report -> report.json, junit.xml, summary.md;  with Timelines -> index.html
 //! ```
 //!
@@ -21,6 +22,7 @@ mod markdown;
 mod page;
 mod reigns;
 mod run;
+mod situations;
 mod summary;
 mod table;
 mod timeline;
@@ -29,8 +31,9 @@ pub use coverage::{Component, Coverage, Phase};
 pub use failure::{Failure, failure_line};
 pub use findings::{Finding, Previous};
 pub use page::{Shrunk, Trial, trial_page};
-pub use run::{Run, Seeds};
-pub use summary::{CRASH, Clusters, DIVERGENCE, Operations, Struck, Summary, Tally, VACUOUS_FROM, exit_code};
+pub use run::{Run, Seeds, replay_mutated, trial_name, trial_stem};
+pub use situations::situations;
+pub use summary::{CRASH, Clusters, DIVERGENCE, Guided, Operations, Struck, Summary, Tally, VACUOUS_FROM, exit_code};
 pub use timeline::Timeline;
 
 /// A run, its sums, and the run before: what a report is made of.

@@ -28,7 +28,7 @@ impl Report<'_> {
         let summary = self.summary;
         let Operations { total, succeeded, overlapping, .. } = summary.operations;
         let speed = summary.speed().map_or(String::new(), |speed| format!(", {speed:.0} simulated s per CPU s"));
-        let rows = [
+        let mut rows = vec![
             ("scenario", self.run.tried()),
             ("seeds", self.run.seeds.named(5)),
             ("operations", format!("{total} ({} succeeded)", percent(succeeded, total))),
@@ -38,6 +38,7 @@ impl Report<'_> {
             ("simulated", format!("{:.0} s{speed}", summary.simulated_ns as f64 / 1e9)),
             ("build", self.run.build.clone()),
         ];
+        rows.extend(summary.guided.map(|guided| ("search", guided.sentence())));
         out.push_str("| | |\n|---|---|\n");
         for (name, value) in rows {
             let _ = writeln!(out, "| {name} | {} |", md(&value));
@@ -73,7 +74,8 @@ impl Report<'_> {
         out.push_str("### Failures\n\n");
         for failure in failures.iter().take(MAX_FAILURES) {
             let (what, text, seed) = (md(&failure.what), md(&shortened(&failure.text, MAX_TEXT)), failure.seed);
-            let _ = writeln!(out, "**{what}** at {:.3} s of seed {seed}: {text}\n", failure.at_ns as f64 / 1e9);
+            let name = self.run.name(seed);
+            let _ = writeln!(out, "**{what}** at {:.3} s of {name}: {text}\n", failure.at_ns as f64 / 1e9);
             let _ = writeln!(out, "```sh\n{}\n{}\n```\n", self.run.replay(seed), self.run.shrink(seed));
         }
         if failures.len() > MAX_FAILURES {

@@ -25,34 +25,71 @@ pub struct Run {
     pub seeds: Seeds,
     /// Whether it was stopped before its end.
     pub interrupted: bool,
+    /// Of a guided search, the places in it, among `seeds`, of trials that were made of earlier ones and follow from no seed;
+    /// `None` if each trial is that of its seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutated: Option<Seeds>,
 }
 
 impl Run {
     /// What was tried, for people.
     pub(crate) fn tried(&self) -> String {
         let scenario = format!(" --scenario {}", self.scenario);
-        format!("{}{}", self.scenario, self.setting.replacen(&scenario, "", 1))
+        let guided = if self.mutated.is_some() { " --policy guided" } else { "" };
+        format!("{}{}{guided}", self.scenario, self.setting.replacen(&scenario, "", 1))
+    }
+
+    /// Whether a trial was made of earlier ones instead of its seed.
+    pub fn is_mutated(&self, seed: u64) -> bool {
+        self.mutated.as_ref().is_some_and(|mutated| mutated.contains(seed))
+    }
+
+    /// What a trial is called, for people.
+    pub fn name(&self, seed: u64) -> String {
+        trial_name(seed, self.is_mutated(seed))
     }
 
     /// The command that repeats a trial.
     pub fn replay(&self, seed: u64) -> String {
-        format!("cargo trial replay --seed {seed}{}", self.setting)
+        match self.is_mutated(seed) {
+            true => replay_mutated(&self.folder, seed),
+            false => format!("cargo trial replay --seed {seed}{}", self.setting),
+        }
     }
 
     /// The command that makes a failing trial smaller.
     pub fn shrink(&self, seed: u64) -> String {
-        format!("cargo trial shrink {}", quoted(&format!("{}/{seed}.json", self.folder)))
+        format!("cargo trial shrink {}", self.file(seed, "json"))
     }
 
     /// The command that repeats what is left of a shrunk one.
     pub fn replay_shrunk(&self, seed: u64) -> String {
-        format!("cargo trial replay {}", quoted(&format!("{}/{seed}.toml", self.folder)))
+        format!("cargo trial replay {}", self.file(seed, "toml"))
+    }
+
+    fn file(&self, seed: u64, extension: &str) -> String {
+        quoted(&format!("{}/{}.{extension}", self.folder, trial_stem(seed, self.is_mutated(seed))))
     }
 
     /// When it began, as ISO 8601 in UTC without a zone, which JUnit's schema wants so.
     pub fn begun(&self) -> String {
         timestamp(self.begun_unix_s)
     }
+}
+
+/// What a trial is called, for people: by its seed, or by its place in a guided search.
+pub fn trial_name(seed: u64, mutated: bool) -> String {
+    if mutated { format!("guided trial {seed}") } else { format!("seed {seed}") }
+}
+
+/// What the files of a trial are called, their extension apart.
+pub fn trial_stem(seed: u64, mutated: bool) -> String {
+    if mutated { format!("guided-{seed}") } else { seed.to_string() }
+}
+
+/// The command that repeats a trial that was made of earlier ones: no seed does, so it is in a file.
+pub fn replay_mutated(folder: &str, seed: u64) -> String {
+    format!("cargo trial replay {}", quoted(&format!("{folder}/{}.toml", trial_stem(seed, true))))
 }
 
 /// As a shell takes it.
@@ -124,5 +161,19 @@ mod tests {
         let run = Run { folder: "my trials".into(), setting: " --scenario squall".into(), ..Run::default() };
         assert_eq!(run.replay(7), "cargo trial replay --seed 7 --scenario squall");
         assert_eq!(run.shrink(7), "cargo trial shrink 'my trials/7.json'");
+    }
+
+    #[test]
+    fn a_trial_that_no_seed_repeats_is_repeated_by_its_file() {
+        let mutated = Some(Seeds::of([8]));
+        let run = Run { folder: "t".into(), setting: " --scenario squall".into(), mutated, ..Run::default() };
+        assert_eq!(run.replay(7), "cargo trial replay --seed 7 --scenario squall");
+        assert_eq!((run.name(7), run.shrink(7)), ("seed 7".into(), "cargo trial shrink t/7.json".into()));
+        assert_eq!(run.replay(8), "cargo trial replay t/guided-8.toml");
+        assert_eq!(
+            (run.name(8), run.shrink(8)),
+            ("guided trial 8".into(), "cargo trial shrink t/guided-8.json".into())
+        );
+        assert_eq!(Run { scenario: "squall".into(), ..run }.tried(), "squall --policy guided");
     }
 }

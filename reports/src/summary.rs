@@ -56,6 +56,9 @@ pub struct Summary {
     pub not_judged: BTreeMap<Guarantee, String>,
     /// Of trials with real processes: names of the kinds of fault that can strike those.
     pub real: Option<BTreeSet<String>>,
+    /// What a guided search came to; `None` if the trials were none.
+    #[serde(default)]
+    pub guided: Option<Guided>,
 }
 
 /// What fails in a trial in which product code panicked, or whose process died.
@@ -63,6 +66,32 @@ pub const CRASH: &str = "crash";
 
 /// What fails in a seed that did two different things.
 pub const DIVERGENCE: &str = "divergence";
+
+/// What a guided search came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guided {
+    /// Rounds, the last one perhaps not to its end.
+    pub rounds: u64,
+    /// Trials that are kept to make others of.
+    pub corpus: u64,
+    /// Trials that were made of others.
+    pub mutated: u64,
+    /// Situations that trials reached.
+    pub situations: u64,
+    /// Situations that a trial made of others reached first.
+    pub by_mutated: u64,
+}
+
+impl Guided {
+    /// For people.
+    pub(crate) fn sentence(&self) -> String {
+        let Self { rounds, corpus, mutated, situations, by_mutated } = self;
+        format!(
+            "{rounds} rounds, {corpus} schedules kept; {situations} situations reached, {by_mutated} of them first by the \
+             {mutated} mutated schedules"
+        )
+    }
+}
 
 /// What trials of an orchestrator come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -217,6 +246,7 @@ impl Summary {
         }
         self.not_judged.extend(other.not_judged.clone());
         self.real = self.real.take().or_else(|| other.real.clone());
+        self.guided = self.guided.or(other.guided);
         self.keep_the_lowest();
     }
 

@@ -109,6 +109,7 @@ fn figures(summary: &Summary, colour: bool) -> String {
         lines.extend(cluster_figures(clusters));
     }
     lines.extend([("time", time, false), ("marks", marks, false)]);
+    lines.extend(summary.guided.map(|guided| ("search", guided.sentence(), false)));
     let line = |(name, text, bad): (&str, String, bool)| {
         let line = format!("{name:<16} {text}");
         if bad && colour { format!("{RED}{line}{PLAIN}") } else { line }
@@ -264,6 +265,16 @@ mod tests {
         assert_eq!(lines("time"), ["time             200.0 s, 0.17 s CPU of the testbed"]);
         assert!(lines(" C1 ").is_empty() && !lines(" C2 ").is_empty());
         assert!(!summary.vacuous().contains(&Guarantee::C7));
+    }
+
+    #[test]
+    fn a_guided_search_says_what_it_came_to() {
+        let mut summary = two_trials();
+        assert!(!summary.table().contains("search"));
+        summary.guided = Some(crate::Guided { rounds: 3, corpus: 12, mutated: 24, situations: 170, by_mutated: 21 });
+        let last = "search           3 rounds, 12 schedules kept; 170 situations reached, 21 of them first by the 24 \
+                    mutated schedules";
+        assert_eq!(summary.table().lines().last(), Some(last));
     }
 
     #[test]

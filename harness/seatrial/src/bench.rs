@@ -110,7 +110,8 @@ fn settings(arguments: &Bench) -> Vec<(Setting, Option<u32>)> {
     let rates = rates(arguments);
     let of_size = |members, nodes, pods| {
         let scenario = &arguments.scenario;
-        let setting = move |rate: &_| Setting { scenario: scenario.clone(), rate: *rate, nodes, pods };
+        let setting =
+            move |rate: &_| Setting { scenario: scenario.clone(), rate: *rate, nodes, pods, ..Setting::default() };
         rates.iter().map(move |rate| (setting(rate), members)).collect::<Vec<_>>()
     };
     if arguments.hosts.is_empty() {

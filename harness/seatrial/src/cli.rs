@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -75,6 +75,32 @@ pub enum Command {
     },
 }
 
+/// Where faults come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Policy {
+    /// Each trial has some kinds of fault, drawn from its seed, and each of these strikes once or a few times
+    #[default]
+    Swarm,
+    /// Each trial has every kind once
+    Uniform,
+    /// Trials that reached what none had reached before are kept, and others are made of them
+    Guided,
+}
+
+impl Policy {
+    /// All, in order.
+    pub const ALL: [Self; 3] = [Self::Swarm, Self::Uniform, Self::Guided];
+
+    /// As arguments name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Swarm => "swarm",
+            Self::Uniform => "uniform",
+            Self::Guided => "guided",
+        }
+    }
+}
+
 /// Which trial it is, the seed apart.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Setting {
@@ -90,6 +116,9 @@ pub struct Setting {
     /// Pods that all Deployments together may ask for; the scenario's own if not given
     #[arg(long, value_name = "P", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub pods: Option<u32>,
+    /// Where faults come from
+    #[arg(long, value_enum, default_value_t)]
+    pub policy: Policy,
 }
 
 impl Setting {
@@ -102,6 +131,7 @@ impl Setting {
         number("rate", self.rate);
         number("nodes", self.nodes);
         number("pods", self.pods);
+        arguments.push(format!("--policy={}", self.policy.name()));
         arguments
     }
 }
@@ -118,8 +148,13 @@ Examples:
   cargo trial run --seed 17                  seed 17 alone
   cargo trial run --seed 1000 --seeds 50     seeds 1000 to 1049
   cargo trial run --scenario workloads/scenarios/blackout.toml
+  cargo trial run --scenario squall --seeds 400 --policy guided
+                                             keep what reached new situations and make other trials of it
   cargo trial run --json > trials.json
   cargo trial run --out nightly              and then open nightly/index.html
+
+A guided run goes in rounds of 20 trials: the first is that of a swarm, and in later ones every third trial is. The others are
+made of trials that are kept; no seed repeats those, so a failing one is left as guided-N.toml, N being its place in the run.
 
 Ctrl-C ends it early, with table and report of what was done so far; a second one at once.")]
 pub struct Run {
@@ -174,10 +209,11 @@ Examples:
   cargo trial replay --seed 17 --log 17.log
   cargo trial replay --seed 17 --html 17.html
   cargo trial replay target/trials/17.json
-  cargo trial replay target/trials/17.toml   what `shrink` left of it")]
+  cargo trial replay target/trials/17.toml   what `shrink` left of it
+  cargo trial replay target/trials/guided-17.toml   a trial that a guided run made of others")]
 pub struct Replay {
-    /// A record that `run` wrote, which must come from the same sources, or a `.toml` file that `shrink` did
-    #[arg(value_name = "RECORD", required_unless_present = "seed", conflicts_with_all = ["seed", "scenario", "rate"])]
+    /// A record that `run` wrote, which must come from the same sources, or a `.toml` file that it or `shrink` did
+    #[arg(value_name = "RECORD", required_unless_present = "seed", conflicts_with_all = ["seed", "scenario", "rate", "policy"])]
     pub record: Option<PathBuf>,
     /// The seed, if there is no record
     #[arg(long, value_name = "S")]
@@ -366,8 +402,12 @@ Examples:
   cargo trial mutants --resume               go on where a board was stopped
   cargo trial mutants --budget 300 --shrink  five CPU minutes for each; then, how few faults it takes
   cargo trial mutants --check                only see whether every patch applies
+  cargo trial mutants --policy guided        the same search as `run --policy guided`, on a board of its own
+  cargo trial mutants --compare              the ten hardest on the board under each policy, with the same effort
+  cargo trial mutants --compare vote-not-persisted --seeds 200 --resume
 
-Ends with 0 if nine of ten bugs were found, no control was flagged and everything was built.")]
+Ends with 0 if nine of ten bugs were found, no control was flagged and everything was built; with --compare, if all could be
+tried.")]
 pub struct Mutants {
     /// Names of patches, without `.patch`; all if none is given
     #[arg(value_name = "NAME")]
@@ -381,6 +421,12 @@ pub struct Mutants {
     /// CPU time for each at most, user and system, of all workers together, in seconds
     #[arg(long, value_name = "CPU-SECONDS", default_value_t = MUTANT_BUDGET_S, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub budget: u64,
+    /// Where faults come from; each policy has a board of its own
+    #[arg(long, value_enum, default_value_t, conflicts_with = "compare")]
+    pub policy: Policy,
+    /// Try each under every policy and tell which finds it, and how soon [default NAMEs: the ten hardest on the board]
+    #[arg(long)]
+    pub compare: bool,
     /// Take over what is on the board already, from the same sources and patches
     #[arg(long)]
     pub resume: bool,
@@ -480,7 +526,7 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_refused_with_code_2() {
-        let wrong: [&[&str]; 7] = [
+        let wrong: [&[&str]; 12] = [
             &["run", "--wrong"],
             &["run", "--seeds", "0"],
             &["bench", "--hosts", "3"],
@@ -490,6 +536,9 @@ mod tests {
             &["replay", "r.json", "--seed", "1"],
             &["real", "--minutes", "2", "--kills", "5"],
             &["fly"],
+            &["run", "--policy", "lucky"],
+            &["replay", "r.toml", "--policy", "guided"],
+            &["mutants", "--compare", "--policy", "guided"],
         ];
         for words in wrong {
             let error = Cli::try_parse_from([&["cargo trial"], words].concat()).expect_err("wrong");

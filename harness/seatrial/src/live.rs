@@ -91,7 +91,7 @@ pub fn real(arguments: &Real) -> anyhow::Result<Exit> {
     if exit == Exit::HELD {
         std::fs::remove_dir_all(&folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
     } else {
-        run::write(&folder, &record, None)?;
+        run::write(&folder, &record.seed.to_string(), &record, None)?;
         eprintln!("the record, the members' data and their logs are in {}", folder.display());
     }
     Ok(exit)

@@ -1,7 +1,7 @@
 //! The testbed's command line: `cargo trial`.
 //!
 //! ```text
-//! run, shrink -> pool of workers -> sim, checkers -> reports        replay, determinism, bench: one trial at a time
+//! run -> search: what is tried next, given what was reached     run, shrink -> pool of workers -> sim, checkers -> reports        replay, determinism, bench: one trial at a time
 //! why -> pool of workers: the same trial, another way from an instant on -> a bar per instant
 //! nightly -> canary, pool of workers -> reports of `run`              diff -> two logs, the first line that differs
 //! mutants -> mirror, patch, cargo -> `run` of the planted build        real -> processes -> checkers -> reports
@@ -36,6 +36,7 @@ mod report;
 mod run;
 #[cfg(test)]
 mod scan;
+mod search;
 mod shrink;
 mod sources;
 mod trial;

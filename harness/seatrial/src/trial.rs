@@ -1,9 +1,10 @@
 //! One trial from its setting and seed to its judged record.
 
-use crate::cli::Setting;
+use crate::cli::{Policy, Setting};
 use crate::machine;
-use faults::Ns;
-use record::{Base, Case, Config, Record};
+use faults::{Ns, Swarm};
+use record::{Base, CASE_FORMAT, Case, Config, FaultRules, Record};
+use reports::Failure;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
@@ -33,6 +34,15 @@ pub struct Judged {
 /// The configuration that a setting asks for. The error is one sentence.
 pub fn config(setting: &Setting) -> Result<Config, String> {
     let mut config = scenario(&setting.scenario)?;
+    match setting.policy {
+        Policy::Swarm => {}
+        Policy::Uniform => config.rules = evenly(&config),
+        Policy::Guided => {
+            return Err(
+                "what a guided run made of other trials follows from no seed; give the file that it left".into()
+            );
+        }
+    }
     config.rate = setting.rate.unwrap_or(config.rate);
     match &mut config.cluster {
         Some(cluster) => {
@@ -63,6 +73,25 @@ fn scenario(name: &str) -> Result<Config, String> {
         let names: Vec<&str> = sim::SCENARIOS.iter().map(|(name, _)| *name).collect();
         format!("there is no scenario {name:?}; there are {}, and files that end in .toml", names.join(", "))
     })
+}
+
+/// From what the faults of this configuration's trials are drawn, and what strikes in each of them besides; from nothing, if
+/// nothing is to happen in them.
+pub fn rules(config: &Config) -> FaultRules {
+    let swarm = sim::swarm(config);
+    if !config.faults {
+        return FaultRules { swarm: Swarm { kinds: vec![], ..swarm }, strikes: vec![] };
+    }
+    config.rules.clone().unwrap_or(FaultRules { swarm, strikes: vec![] })
+}
+
+/// The same kinds, all of them on in each trial, and each of them once: about as many faults as a swarm has that strikes up
+/// to four times with half of the kinds, so that policies differ in how faults are spread and not in how many there are.
+/// Nothing where nothing strikes.
+fn evenly(config: &Config) -> Option<FaultRules> {
+    let FaultRules { swarm, strikes } = rules(config);
+    let own_permille = swarm.kinds.iter().map(|kind| (*kind, 1000)).collect();
+    config.faults.then_some(FaultRules { swarm: Swarm { most: 1, own_permille, ..swarm }, strikes })
 }
 
 /// Whether a scenario's name is that of a file.
@@ -98,6 +127,21 @@ pub fn of_case(case: &Case) -> sim::Trial {
     sim::Trial { executor_seed: case.executor_seed, schedule: case.schedule(), twin: case.twin, ..trial }
 }
 
+/// The trial as a case, of which nothing is known to fail.
+pub fn case_of(trial: sim::Trial) -> Case {
+    let sim::Trial { config, seed, executor_seed, schedule, twin, .. } = trial;
+    // What a scenario's file says of faults has become faults.
+    let config = Config { rules: None, ..config };
+    Case { format: CASE_FORMAT, fails: String::new(), seed, executor_seed, twin, config, faults: schedule.faults }
+}
+
+/// What failed first and gravest in a judged trial, as [`failed`] names it.
+pub fn gravest(record: &Record) -> Option<String> {
+    let first = Failure::first_of(record)?;
+    // A failure's line speaks of a panic where this name is wanted.
+    Some(if failed(record).contains(&first.what) { first.what } else { CRASH.to_owned() })
+}
+
 /// Beside the guarantees, what can fail: product code panicked, or a worker died.
 pub const CRASH: &str = "crash";
 
@@ -123,6 +167,9 @@ pub fn setting_words(config: &Config) -> String {
     let Ok(own) = scenario(&config.scenario) else { return command };
     if own.rate != config.rate {
         command += &format!(" --rate {}", config.rate);
+    }
+    if own.rules != config.rules && config.rules == evenly(&own) {
+        command += &format!(" --policy {}", Policy::Uniform.name());
     }
     if let (Some(own), Some(is)) = (own.cluster, &config.cluster) {
         if own.nodes != is.nodes {
@@ -180,6 +227,36 @@ mod tests {
             count += 1;
         }
         assert!(count >= 2, "there are {count}");
+    }
+
+    #[test]
+    fn a_uniform_trial_has_every_kind_as_often_and_is_repeated_as_one() {
+        let uniform =
+            |scenario: &str| Setting { scenario: scenario.into(), policy: Policy::Uniform, ..Setting::default() };
+        for (name, kinds) in [("store", 18), ("squall", 35)] {
+            let uniform = config(&uniform(name)).expect("there is one");
+            assert!(repeat(&uniform, 3).ends_with(" --policy uniform"), "{}", repeat(&uniform, 3));
+            let swarm = config(&Setting { scenario: name.into(), ..Setting::default() }).expect("there is one");
+            assert!(!repeat(&swarm, 3).contains("--policy"));
+            let (mut evenly, mut swarming) = (0, 0);
+            for seed in 0..40 {
+                let trial = sim::trial(uniform.clone(), seed);
+                let faults = trial.schedule.faults;
+                let on: BTreeSet<_> = faults.iter().map(|fault| fault.kind).collect();
+                assert_eq!(on.len(), kinds, "seed {seed} of {name}");
+                evenly += faults.len();
+                swarming += sim::trial(swarm.clone(), seed).schedule.faults.len();
+            }
+            let share = evenly * 100 / swarming;
+            assert!((70..140).contains(&share), "{name}: {share} % of a swarm's faults");
+        }
+        let root = cargo::root().expect("a checkout");
+        let file = root.join("workloads/scenarios/blackout.toml").display().to_string();
+        let file = config(&uniform(&file)).expect("there is one");
+        assert!(repeat(&file, 3).ends_with(".toml --policy uniform"));
+        assert_eq!(config(&uniform("calm")).expect("there is one").rules, None, "nothing strikes there");
+        let guided = Setting { policy: Policy::Guided, scenario: STORE.into(), ..Setting::default() };
+        assert!(config(&guided).expect_err("is no trial of a seed").contains("give the file"));
     }
 
     #[test]

@@ -139,9 +139,11 @@ impl Report<'_> {
         let recorded = |seed: &&u64| !summary.failures.iter().any(|failure| failure.seed == **seed);
         for seed in summary.lost_seeds.iter().filter(recorded) {
             let command = esc(self.run.replay(*seed));
+            let mut name = self.run.name(*seed);
+            name[..1].make_ascii_uppercase();
             let _ = writeln!(
                 out,
-                "<p class=\"lost\">Seed {seed} left no record: its worker died, or it did two different things.</p>\n\
+                "<p class=\"lost\">{name} left no record: its worker died, or it did two different things.</p>\n\
                  <pre>{command}</pre>"
             );
         }

@@ -25,6 +25,7 @@ pub(super) fn run() -> Run {
         asked: 20,
         seeds: Seeds::of(1..=20),
         interrupted: false,
+        mutated: None,
     }
 }
 

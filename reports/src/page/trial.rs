@@ -60,11 +60,11 @@ pub fn trial_page(record: &Record, repeat: &str) -> String {
 pub(super) fn failed(out: &mut String, run: &Run, failure: &Failure, drawn: Option<&Trial>, open: bool) {
     let Failure { seed, what, at_ns, text } = failure;
     let open = if open { " open" } else { "" };
-    let (what, headline) = (esc(what), esc(shortened(text, MAX_HEADLINE)));
+    let (what, name, headline) = (esc(what), run.name(*seed), esc(shortened(text, MAX_HEADLINE)));
     let _ = writeln!(
         out,
         "<details class=\"trial\" id=\"seed-{seed}\"{open}>\n<summary><span class=\"pill bad\">{what}</span> \
-         <b>seed {seed}</b> at {}: {headline}</summary>",
+         <b>{name}</b> at {}: {headline}</summary>",
         at(*at_ns)
     );
     if text.chars().count() > MAX_HEADLINE {

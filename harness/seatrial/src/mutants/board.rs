@@ -69,6 +69,9 @@ pub struct Row {
     pub trials: u64,
     /// CPU seconds that they took, user and system.
     pub cpu_s: f64,
+    /// Situations that they reached.
+    #[serde(default)]
+    pub situations: u64,
     /// Whether it is a bug that was found at once.
     pub easy: bool,
     /// Faults that are left of the failing trial, if it was shrunk.
@@ -97,6 +100,7 @@ impl Row {
             effort,
             trials: brief.trials,
             cpu_s: brief.cpu_s,
+            situations: brief.situations,
             easy: !patch.is_control() && found != Found::No && brief.trials <= EASY_TRIALS,
             shrunk_to: None,
             broken: None,
@@ -125,7 +129,8 @@ impl Row {
         self.broken.is_none() && !self.is_control() && self.found == Found::No
     }
 
-    fn is_control(&self) -> bool {
+    /// Whether it is a harmless change.
+    pub fn is_control(&self) -> bool {
         self.named.is_empty()
     }
 
@@ -192,6 +197,21 @@ impl Board {
         record::write_whole(&self.path, &serde_json::to_vec_pretty(&self.kept)?)
             .with_context(|| format!("{} cannot be written", self.path.display()))
     }
+}
+
+/// Names of the hardest bugs on the board at `path`, at most so many: first those that nothing found, then those that took
+/// most trials. Of whatever sources it is: what is hard stays so.
+///
+/// # Errors
+/// There is no board, or it cannot be read.
+pub fn hardest(path: &Path, count: usize) -> anyhow::Result<Vec<String>> {
+    let text = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let Kept { mut rows, .. } = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is no board of mutants; remove it", path.display()))?;
+    rows.retain(|row| row.broken.is_none() && !row.is_control());
+    let ease = |row: &Row| (std::cmp::Reverse((row.is_missed(), row.trials)), row.name.clone());
+    rows.sort_by_key(ease);
+    Ok(rows.into_iter().take(count).map(|row| row.name).collect())
 }
 
 /// What a board comes to.
@@ -314,7 +334,7 @@ mod tests {
 
     fn row(named: &[&str], found_by: &[&str], trials: u64) -> Row {
         let failed: Vec<String> = found_by.iter().map(|name| String::from(*name)).collect();
-        Row::tried(&patch(named), "p", EFFORT, &Brief { trials, cpu_s: 1.0, failed, seed: Some(trials) })
+        Row::tried(&patch(named), "p", EFFORT, &Brief { trials, cpu_s: 1.0, failed, trial: None, situations: 7 })
     }
 
     fn good(rows: &[Row]) -> bool {
@@ -384,6 +404,28 @@ mod tests {
         let error = Board::open(&path, "s1").expect_err("is damaged").to_string();
         fs::remove_file(&path).expect("it is there");
         assert!(error.contains("is no board of mutants; remove it"), "{error}");
+    }
+
+    #[test]
+    fn the_hardest_are_those_not_found_and_then_those_that_took_most_trials() {
+        let path = std::env::temp_dir().join(format!("seatrial-hardest-{}.json", std::process::id()));
+        let mut board = Board::open(&path, "s1").expect("a board");
+        let named = |name: &str, row: Row| Row { name: name.into(), ..row };
+        let rows = [
+            named("easy", row(&["C1"], &["C1"], 3)),
+            named("hard", row(&["C1"], &["C2"], 300)),
+            named("hard-too", row(&["C1"], &["C1"], 300)),
+            // Its trials are so dear that few were made.
+            named("missed", row(&["C1"], &[], 60)),
+            named("harmless", row(&[], &[], 400)),
+            Row { broken: Some("it does not build".into()), ..named("broken", row(&["C1"], &[], 400)) },
+        ];
+        rows.into_iter().for_each(|row| board.add(row).expect("a folder for temporary files"));
+        let (three, all) = (hardest(&path, 3).expect("a board"), hardest(&path, 10).expect("a board"));
+        fs::remove_file(&path).expect("it is there");
+        assert_eq!(three, ["missed", "hard", "hard-too"]);
+        assert_eq!(all, ["missed", "hard", "hard-too", "easy"]);
+        assert!(hardest(&path, 3).is_err(), "there is no board");
     }
 
     #[test]

@@ -11,15 +11,18 @@
 //! cores idle, trials do not. There is one copy and one target directory all the same, because a program that is set aside
 //! needs neither: a second pair would cost a whole build and gigabytes, and save nothing more.
 //!
+//! Each policy of the search has a board of its own; to compare them, every program is run under each before it goes.
+//!
 //! A harness is worth what it finds. Beside the bugs stand harmless controls: whoever flags one of those flags anything.
 //!
 //! **Invariant:** a program runs only if it says that it was built from exactly the files of the copy
 //! (`build-hash` against [`sources::hash`]); a stale binary is refused.
 
 mod board;
+mod compare;
 
 use crate::cargo::{self, Profile};
-use crate::cli::{self, Mutants};
+use crate::cli::{self, Mutants, Policy};
 use crate::determinism::build_hash;
 use crate::exit::Exit;
 use crate::mirror::Mirror;
@@ -31,6 +34,7 @@ use anyhow::{Context, bail};
 use board::{Board, Found};
 pub use board::{Effort, Row, Score};
 use record::Case;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -52,7 +56,23 @@ struct Orders {
     effort: Effort,
     jobs: Option<u16>,
     shrink: bool,
+    /// Take over what is on a board.
+    resume: bool,
 }
+
+/// A mutant that is to be tried.
+struct Left<'a> {
+    patch: &'a Patch,
+    hash: String,
+    /// Under these.
+    policies: Vec<Policy>,
+}
+
+/// What came of mutants, in order of name, under each policy.
+type Rows = BTreeMap<Policy, Vec<Row>>;
+
+/// Mutants that policies are compared by unless somebody names others.
+const HARDEST: usize = 10;
 
 /// Runs the board.
 ///
@@ -60,7 +80,8 @@ struct Orders {
 /// A name that no patch has, a copy that cannot be made.
 pub fn mutants(arguments: &Mutants) -> anyhow::Result<Exit> {
     let root = cargo::root()?;
-    let patches = match chosen(read_all(&root)?, &arguments.names) {
+    let names = names_of(&root, arguments)?;
+    let patches = match chosen(read_all(&root)?, &names) {
         Ok(patches) => patches,
         Err(unknown) => {
             eprintln!("error: no mutant is called {unknown}; the files of {FOLDER} are their names");
@@ -78,8 +99,14 @@ pub fn mutants(arguments: &Mutants) -> anyhow::Result<Exit> {
         return Ok(Exit::HELD);
     }
     let effort = Effort { seeds: arguments.seeds, budget_s: arguments.budget };
-    let orders = Orders { effort, jobs: arguments.jobs, shrink: arguments.shrink };
-    let rows = try_all(&root, &patches, orders, arguments.resume)?;
+    let orders = Orders { effort, jobs: arguments.jobs, shrink: arguments.shrink, resume: arguments.resume };
+    if arguments.compare {
+        let rows = try_all(&root, &patches, &Policy::ALL, orders)?;
+        println!("{}", if arguments.json { compare::json(&rows)? } else { compare::table(&rows) });
+        let broken = rows.values().flatten().any(|row| row.broken.is_some());
+        return Ok(if broken { Exit::FAILED } else { Exit::HELD });
+    }
+    let rows = try_under(&root, &patches, arguments.policy, orders)?;
     let score = Score::of(&rows);
     if arguments.json {
         println!("{}", board::json(&rows, &score)?);
@@ -89,30 +116,77 @@ pub fn mutants(arguments: &Mutants) -> anyhow::Result<Exit> {
     Ok(if score.good() { Exit::HELD } else { Exit::SAFETY })
 }
 
-/// Tries all of them, in order; with `resume` only those that the board does not answer for.
-fn try_all(root: &Path, patches: &[Patch], orders: Orders, resume: bool) -> anyhow::Result<Vec<Row>> {
-    // Whoever holds the copy holds the board.
+/// The names given; to compare policies, those of the hardest that there still are, if none is.
+fn names_of(root: &Path, arguments: &Mutants) -> anyhow::Result<Vec<String>> {
+    if !arguments.compare || !arguments.names.is_empty() {
+        return Ok(arguments.names.clone());
+    }
+    let path = board_of(root, Policy::Swarm);
+    let mut names = board::hardest(&path, HARDEST).context("name mutants, or fill a board: cargo trial mutants")?;
+    names.retain(|name| root.join(FOLDER).join(format!("{name}.patch")).is_file());
+    if names.is_empty() {
+        bail!("no bug is left of those on {}; name mutants", path.display());
+    }
+    Ok(names)
+}
+
+/// Where the board of a policy is.
+fn board_of(root: &Path, policy: Policy) -> PathBuf {
+    root.join("target/mutants").join(match policy {
+        Policy::Swarm => "board.json".to_owned(),
+        Policy::Uniform | Policy::Guided => format!("board-{}.json", policy.name()),
+    })
+}
+
+/// Where the failing trials of mutants go.
+fn trials_of(root: &Path, policy: Policy) -> PathBuf {
+    root.join("target/mutants").join(match policy {
+        Policy::Swarm => "trials".to_owned(),
+        Policy::Uniform | Policy::Guided => format!("trials-{}", policy.name()),
+    })
+}
+
+/// Tries all of them under one policy, in order.
+fn try_under(root: &Path, patches: &[Patch], policy: Policy, orders: Orders) -> anyhow::Result<Vec<Row>> {
+    Ok(try_all(root, patches, &[policy], orders)?.remove(&policy).unwrap_or_default())
+}
+
+/// Tries all of them under each policy, in order; to resume, only those that its board does not answer for.
+fn try_all(root: &Path, patches: &[Patch], policies: &[Policy], orders: Orders) -> anyhow::Result<Rows> {
+    // Whoever holds the copy holds the boards.
     let mirror = Mirror::open(root, &root.join("target/mutants/copy"))?;
     mirror.sync()?;
-    let mut board = Board::open(&root.join("target/mutants/board.json"), &source_hash(root)?)?;
-    let mut rows = Vec::new();
-    let mut left: Vec<(&Patch, String)> = Vec::new();
+    let sources = source_hash(root)?;
+    let mut boards: BTreeMap<Policy, Board> = BTreeMap::new();
+    for policy in policies {
+        boards.insert(*policy, Board::open(&board_of(root, *policy), &sources)?);
+    }
+    let mut rows: Rows = policies.iter().map(|policy| (*policy, Vec::new())).collect();
+    let mut left: Vec<Left<'_>> = Vec::new();
+    let called = |row: &Row, policy: Policy| match policies {
+        [_] => row.name.clone(),
+        _ => format!("{}, {}", row.name, policy.name()),
+    };
     for patch in patches {
-        let hash = patch_hash(root, patch)?;
-        match board.row(&patch.name, &hash).filter(|row| resume && row.answers(orders.effort, orders.shrink)) {
-            Some(row) => {
-                eprintln!("{}: {} (on the board already)", row.name, row.result());
-                rows.push(row.clone());
+        let mut open = Left { patch, hash: patch_hash(root, patch)?, policies: Vec::new() };
+        for (policy, board) in &boards {
+            let row = board.row(&patch.name, &open.hash);
+            match row.filter(|row| orders.resume && row.answers(orders.effort, orders.shrink)) {
+                Some(row) => {
+                    eprintln!("{}: {} (on the board already)", called(row, *policy), row.result());
+                    rows.entry(*policy).or_default().push(row.clone());
+                }
+                None => open.policies.push(*policy),
             }
-            None => left.push((patch, hash)),
         }
+        left.extend((!open.policies.is_empty()).then_some(open));
     }
     thread::scope(|scope| {
         // A program is handed over only when its trials can begin, so that at most one is built ahead.
         let (hand_over, ready) = mpsc::sync_channel(0);
         let (mirror, left) = (&mirror, &left);
         scope.spawn(move || {
-            for (patch, _) in left {
+            for Left { patch, .. } in left {
                 let prepared = prepare(root, mirror, patch);
                 let failed = prepared.is_err();
                 // Nobody listens any more if something went wrong with the trials.
@@ -121,19 +195,28 @@ fn try_all(root: &Path, patches: &[Patch], orders: Orders, resume: bool) -> anyh
                 }
             }
         });
-        for ((patch, hash), prepared) in left.iter().zip(ready) {
-            eprintln!("{}: {}", patch.name, patch.mechanism);
-            let row = try_out(root, patch, hash, prepared?, orders)?;
-            eprintln!("{}: {} ({} trials, {:.1} CPU s)", row.name, row.result(), row.trials, row.cpu_s);
-            if let Some(why) = &row.broken {
-                eprintln!("{why}");
+        for (left, prepared) in left.iter().zip(ready) {
+            eprintln!("{}: {}", left.patch.name, left.patch.mechanism);
+            let prepared = prepared?;
+            for policy in &left.policies {
+                let row = try_out(root, left, *policy, &prepared, orders)?;
+                let name = called(&row, *policy);
+                eprintln!("{name}: {} ({} trials, {:.1} CPU s)", row.result(), row.trials, row.cpu_s);
+                if let Some(why) = &row.broken {
+                    eprintln!("{why}");
+                }
+                if let Some(board) = boards.get_mut(policy) {
+                    board.add(row.clone())?;
+                }
+                rows.entry(*policy).or_default().push(row);
             }
-            board.add(row.clone())?;
-            rows.push(row);
+            if let Ok(program) = &prepared {
+                fs::remove_file(program).with_context(|| format!("{} cannot be removed", program.display()))?;
+            }
         }
         anyhow::Ok(())
     })?;
-    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    rows.values_mut().for_each(|rows| rows.sort_by(|a, b| a.name.cmp(&b.name)));
     Ok(rows)
 }
 
@@ -158,7 +241,7 @@ pub fn shuffled(number: u64) -> anyhow::Result<Vec<String>> {
 pub fn one(name: &str, effort: Effort, jobs: Option<u16>) -> anyhow::Result<Row> {
     let root = cargo::root()?;
     let patches: Vec<Patch> = all(&root)?.into_iter().filter(|patch| patch.name == name).collect();
-    let rows = try_all(&root, &patches, Orders { effort, jobs, shrink: false }, false)?;
+    let rows = try_under(&root, &patches, Policy::Swarm, Orders { effort, jobs, shrink: false, resume: false })?;
     rows.into_iter().next().with_context(|| format!("there is no mutant {name}"))
 }
 
@@ -285,37 +368,37 @@ fn set_aside(root: &Path, patch: &Patch, program: &Path) -> anyhow::Result<PathB
     Ok(aside)
 }
 
-/// Runs the trials of a planted program, which is gone afterwards.
+/// Runs the trials of a planted program under a policy.
 fn try_out(
     root: &Path,
-    patch: &Patch,
-    hash: &str,
-    prepared: Result<PathBuf, String>,
+    left: &Left<'_>,
+    policy: Policy,
+    prepared: &Result<PathBuf, String>,
     orders: Orders,
 ) -> anyhow::Result<Row> {
+    let Left { patch, hash, .. } = left;
     let program = match prepared {
         Ok(program) => program,
-        Err(why) => return Ok(Row::broken(patch, hash, orders.effort, why)),
+        Err(why) => return Ok(Row::broken(patch, hash, orders.effort, why.clone())),
     };
-    let folder = root.join("target/mutants/trials").join(&patch.name);
-    let brief = trials(&program, patch, &folder, orders)?;
+    let folder = trials_of(root, policy).join(&patch.name);
+    let brief = trials(program, patch, policy, &folder, orders)?;
     let mut row = Row::tried(patch, hash, orders.effort, &brief);
     if orders.shrink
-        && let (Some(seed), Some(what), Found::Expected | Found::Otherwise) = (brief.seed, row.telling(), row.found)
+        && let (Some(trial), Some(what), Found::Expected | Found::Otherwise) = (&brief.trial, row.telling(), row.found)
     {
-        row.shrunk_to = shrink(&program, &folder, seed, &what, orders.jobs)?;
+        row.shrunk_to = shrink(program, &folder, trial, &what, orders.jobs)?;
     }
-    fs::remove_file(&program).with_context(|| format!("{} cannot be removed", program.display()))?;
     Ok(row)
 }
 
 /// The faults that are left of a failing trial; `None` if it left no record, or does not fail again.
-fn shrink(program: &Path, folder: &Path, seed: u64, what: &str, jobs: Option<u16>) -> anyhow::Result<Option<usize>> {
-    let record = folder.join(format!("{seed}.json"));
+fn shrink(program: &Path, folder: &Path, trial: &str, what: &str, jobs: Option<u16>) -> anyhow::Result<Option<usize>> {
+    let record = folder.join(format!("{trial}.json"));
     if !record.is_file() {
         return Ok(None);
     }
-    let small = folder.join(format!("{seed}.toml"));
+    let small = folder.join(format!("{trial}.toml"));
     let mut command = Command::new(program);
     command.arg("shrink").arg(&record).arg("--out").arg(&small);
     command.args(["--guarantee", what, "--tries", &SHRINK_TRIES.to_string(), "--jobs", &cli::jobs(jobs).to_string()]);
@@ -354,12 +437,12 @@ fn build(root: &Path, mirror: &Mirror) -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
-fn trials(program: &Path, patch: &Patch, folder: &Path, orders: Orders) -> anyhow::Result<Brief> {
+fn trials(program: &Path, patch: &Patch, policy: Policy, folder: &Path, orders: Orders) -> anyhow::Result<Brief> {
     let brief = folder.join("brief.json");
     fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     let Effort { seeds, budget_s } = orders.effort;
     let mut command = Command::new(program);
-    command.args(["run", "--until-failure", "--scenario", &patch.scenario]);
+    command.args(["run", "--until-failure", "--scenario", &patch.scenario, "--policy", policy.name()]);
     command.args(["--seeds", &seeds.to_string(), "--budget", &budget_s.to_string()]);
     command.args(["--jobs", &cli::jobs(orders.jobs).to_string()]);
     command.arg("--out").arg(folder).arg("--brief").arg(&brief).stdin(Stdio::null()).stdout(Stdio::null());

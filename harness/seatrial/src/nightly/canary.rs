@@ -59,10 +59,7 @@ pub fn sing(out: &Path) -> anyhow::Result<Result<String, String>> {
     let program = machine::this_program()?;
     let (begun, stop) = (Begun::now(), AtomicBool::new(false));
     let crew = Crew { slots: 1, hung_after: run::hung_after(&config), stop: &stop };
-    let jobs = SEEDS.map(|seed| {
-        let (config, out) = (config.clone(), out.to_owned());
-        (seed, Job { seed, config, out, canary: true })
-    });
+    let jobs = SEEDS.map(|seed| (seed, Job { canary: true, ..Job::of_seed(&config, seed, out) }));
     let mut results: BTreeMap<u64, Told> = BTreeMap::new();
     let mut died = None;
     pool::run(
@@ -82,7 +79,7 @@ pub fn sing(out: &Path) -> anyhow::Result<Result<String, String>> {
         return Ok(Err(format!("the worker of the trial that must fail did not answer: {why}")));
     }
     let asked = begun.asked(&config, out, &results);
-    let exit = run::conclude(Some(out), false, &asked, &results)?;
+    let exit = run::conclude(Some(out), false, &asked, None, &results)?;
     Ok(heard(&results, exit, out))
 }
 
@@ -135,6 +132,7 @@ mod tests {
             summary: reports::Summary::default(),
             failed: failed.iter().map(|name| String::from(*name)).collect(),
             headline: Some("C2 failed".to_owned()),
+            situations: BTreeSet::new(),
         };
         let silence = |told: Option<Told>, exit| {
             let results = told.map(|told| (1, told)).into_iter().collect();

@@ -246,9 +246,8 @@ fn run_all(arguments: &Nightly, schedule: Schedule, stop: &AtomicBool) -> anyhow
         desk.under_way.values().for_each(|(at, _, _)| waiting[*at] += 1);
         let (at, seed) = desk.schedule.next(&waiting, Instant::now())?;
         desk.under_way.insert(number, (at, seed, Instant::now()));
-        let config = desk.schedule.courses[at].config.clone();
-        let out = arguments.out.join(folder(&config.scenario));
-        Some((number, Job { seed, config, out, canary: false }))
+        let config = &desk.schedule.courses[at].config;
+        Some((number, Job::of_seed(config, seed, &arguments.out.join(folder(&config.scenario)))))
     });
     pool::run(
         || machine::worker(&program, "worker"),
@@ -266,7 +265,7 @@ fn run_all(arguments: &Nightly, schedule: Schedule, stop: &AtomicBool) -> anyhow
                 }
                 Done::Died(why) => {
                     let waited_ns = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                    (run::crashed(&course.config, seed, &why), waited_ns)
+                    (run::died(&Job::of_seed(&course.config, seed, &arguments.out), &why), waited_ns)
                 }
             };
             if let Some(line) = &told.headline {
@@ -294,7 +293,7 @@ fn conclude(arguments: &Nightly, begun: Begun, course: &Course) -> anyhow::Resul
     }
     let out = arguments.out.join(folder(&course.config.scenario));
     let asked = begun.asked(&course.config, &out, &course.results);
-    run::conclude(Some(&out), false, &asked, &course.results).map(drop)
+    run::conclude(Some(&out), false, &asked, None, &course.results).map(drop)
 }
 
 /// Where the report of a scenario goes: its name, or the path of its file in one word.
@@ -332,7 +331,7 @@ mod tests {
     }
 
     fn told() -> Told {
-        Told { summary: Summary::default(), failed: BTreeSet::new(), headline: None }
+        Told { summary: Summary::default(), failed: BTreeSet::new(), headline: None, situations: BTreeSet::new() }
     }
 
     #[test]

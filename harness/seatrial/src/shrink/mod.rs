@@ -16,7 +16,6 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use record::{CASE_FORMAT, Case, Config};
 use reduce::{Attempt, Stop};
-use reports::Failure;
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -79,16 +78,15 @@ pub fn failing(path: &Path, asked: Option<&String>) -> Result<Case, String> {
     }
     let record = record::read(path, BUILD).map_err(|error| error.to_string())?;
     let failed = trial::failed(&record);
-    let fails = match (asked, Failure::first_of(&record)) {
+    let fails = match (asked, trial::gravest(&record)) {
         (_, None) => return Err(format!("nothing failed in {}: there is nothing to look for", path.display())),
+        (None, Some(gravest)) => gravest,
         (Some(asked), Some(_)) => {
             let known = failed.iter().find(|name| name.eq_ignore_ascii_case(asked));
             let all: Vec<&str> = failed.iter().map(String::as_str).collect();
             let unknown = || format!("{asked} did not fail in {}; what did is {}", path.display(), all.join(", "));
             known.ok_or_else(unknown)?.clone()
         }
-        (None, Some(first)) if failed.contains(&first.what) => first.what,
-        (None, Some(_)) => CRASH.to_owned(),
     };
     Ok(Case {
         format: CASE_FORMAT,
