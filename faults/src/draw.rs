@@ -35,15 +35,15 @@ pub struct Swarm {
 }
 
 impl Default for Swarm {
-    /// More than half of the kinds, each up to four times: the 18 kinds then keep about half of the time disturbed, and
+    /// Half of the kinds, each up to four times: the 21 kinds then keep about half of the time disturbed, and
     /// a cluster that recovers in seconds still answers most of what it is asked. In a quiet trial, one or two kinds.
     /// Nodes are lost in most trials that have some: what comes of it takes most of a trial.
     fn default() -> Self {
         Self {
             kinds: Kind::STORE.to_vec(),
             quiet_permille: 250,
-            on_permille: 600,
-            quiet_on_permille: 80,
+            on_permille: 520,
+            quiet_on_permille: 70,
             most: 4,
             own_permille: BTreeMap::from([(Kind::NodeLost, 850)]),
         }
@@ -88,13 +88,7 @@ pub fn draw(swarm: &Swarm, seed: u64, hosts: Hosts, faults_ns: Ns) -> Schedule {
     let quiet_permille = if members.is_multiple_of(2) { EVEN_QUIET_PERMILLE } else { swarm.quiet_permille };
     let quiet = stream_seed(seed, "quiet") % 1000 < u64::from(quiet_permille);
     for &kind in &swarm.kinds {
-        let mut draw = Draw {
-            random: Xoshiro256PlusPlus::seed_from_u64(stream_seed(seed, kind.name())),
-            kind,
-            hosts,
-            faults_ns,
-            faults: Vec::new(),
-        };
+        let mut draw = Draw::new(kind, seed, hosts, faults_ns);
         if draw.chance(swarm.on_permille(kind, quiet, members)) {
             let attacks = draw.between(1, u64::from(swarm.most.max(1)));
             (0..attacks).for_each(|_| draw.attack());
@@ -133,10 +127,15 @@ pub(crate) struct Draw {
     pub(crate) kind: Kind,
     pub(crate) hosts: Hosts,
     pub(crate) faults_ns: Ns,
-    faults: Vec<Fault>,
+    pub(crate) faults: Vec<Fault>,
 }
 
 impl Draw {
+    pub(crate) fn new(kind: Kind, seed: u64, hosts: Hosts, faults_ns: Ns) -> Self {
+        let random = Xoshiro256PlusPlus::seed_from_u64(stream_seed(seed, kind.name()));
+        Self { random, kind, hosts, faults_ns, faults: Vec::new() }
+    }
+
     /// Draws one attack of this kind: most are one fault, aimed ones a few that belong together.
     fn attack(&mut self) {
         match self.kind {
@@ -158,6 +157,9 @@ impl Draw {
             Kind::DiskError => self.disk_error(),
             Kind::DiskStall => self.disk_stall(),
             Kind::DiskFull => self.disk_full(),
+            Kind::PartitionRing => self.partition_ring(),
+            Kind::PartitionPrimaries => self.partition_primaries(),
+            Kind::LinkUnclog => self.link_unclog(),
             Kind::NodePartition
             | Kind::NodeLink
             | Kind::NodeKill
@@ -175,12 +177,15 @@ impl Draw {
             | Kind::ResponseDrop
             | Kind::WatchCut
             | Kind::CrashPoint
+            | Kind::EventsWithheld
             | Kind::NodeRestart => self.cluster_attack(),
             Kind::Restart => {
                 let target = self.one_member();
                 let for_ns = self.restart_time();
                 self.at_any_time(for_ns, What::Restart { target });
             }
+            // Once in a trial at most, and never healed: `freeze` draws it.
+            Kind::Frozen => {}
         }
     }
 
@@ -258,7 +263,10 @@ impl Draw {
     fn kill(&mut self) {
         match self.between(0, 9) {
             0..=3 => self.kill_at_the_vote(),
-            4..=5 => self.restart_loop(),
+            4..=5 => {
+                let target = self.one_member();
+                self.restart_loop(&target, 12);
+            }
             6..=7 => {
                 let for_ns = self.restart_time();
                 self.at_any_time(for_ns, What::Kill { target: Target::Leader });
@@ -287,17 +295,6 @@ impl Draw {
             let delay_ns = if mark == VOTE { self.vote_counted() } else { self.moment() };
             let for_ns = self.between(2 * MS, 30 * MS);
             self.push(When::Marked { from: at, mark: mark.to_owned(), delay_ns }, for_ns, What::Kill { target });
-        }
-    }
-
-    fn restart_loop(&mut self) {
-        let target = self.one_member();
-        let rounds = self.between(2, 5);
-        let period = self.between(300 * MS, 2 * SECOND);
-        let at = self.time_for(rounds * period);
-        for round in 0..rounds {
-            let for_ns = self.between(2 * MS, period / 2);
-            self.push(When::At(at + round * period), for_ns, What::Kill { target: target.clone() });
         }
     }
 
@@ -419,12 +416,12 @@ impl Draw {
     // What attacks are made of, from here on.
 
     /// Most faults are short, and some outlast every timeout of the store and its clients.
-    fn duration(&mut self) -> Ns {
+    pub(crate) fn duration(&mut self) -> Ns {
         if self.chance(720) { self.between(200 * MS, 3 * SECOND) } else { self.between(5 * SECOND, 15 * SECOND) }
     }
 
     /// For faults that stop all service: long enough for elections, short enough that most operations succeed.
-    fn outage(&mut self) -> Ns {
+    pub(crate) fn outage(&mut self) -> Ns {
         if self.chance(800) { self.between(200 * MS, 3 * SECOND) } else { self.between(3 * SECOND, 7 * SECOND) }
     }
 
@@ -462,11 +459,9 @@ impl Draw {
         self.some_members(size)
     }
 
-    fn some_members(&mut self, size: u32) -> Target {
+    pub(crate) fn some_members(&mut self, size: u32) -> Target {
         let mut left: Vec<u32> = (0..self.hosts.members).collect();
-        let mut chosen: Vec<u32> = (0..size.min(self.hosts.members))
-            .map(|_| left.remove(self.between(0, left.len() as u64 - 1) as usize))
-            .collect();
+        let mut chosen: Vec<u32> = (0..size.min(self.hosts.members)).map(|_| self.take(&mut left)).collect();
         chosen.sort_unstable();
         Target::Members(chosen)
     }
@@ -529,6 +524,11 @@ impl Draw {
 
     pub(crate) fn chance(&mut self, permille: u32) -> bool {
         self.between(0, 999) < u64::from(permille)
+    }
+
+    /// Takes one out of these, of which there must be some.
+    pub(crate) fn take<T>(&mut self, from: &mut Vec<T>) -> T {
+        from.remove(self.between(0, from.len() as u64 - 1) as usize)
     }
 
     fn pick(&mut self, from: &[&'static str]) -> &'static str {

@@ -4,7 +4,7 @@ use crate::{ContainerFault, Cut, DiskFault, Kind, What};
 
 impl Kind {
     /// Those that strike a store, its clients and their links, in order.
-    pub const STORE: [Kind; 18] = [
+    pub const STORE: [Kind; 21] = [
         Kind::PartitionOne,
         Kind::PartitionMinority,
         Kind::PartitionMajority,
@@ -23,10 +23,13 @@ impl Kind {
         Kind::DiskError,
         Kind::DiskStall,
         Kind::DiskFull,
+        Kind::PartitionRing,
+        Kind::PartitionPrimaries,
+        Kind::LinkUnclog,
     ];
 
     /// Those that strike nodes, what runs on them and the control plane above them, in order.
-    pub const CLUSTER: [Kind; 17] = [
+    pub const CLUSTER: [Kind; 18] = [
         Kind::NodePartition,
         Kind::NodeLink,
         Kind::NodeKill,
@@ -44,14 +47,20 @@ impl Kind {
         Kind::ResponseDrop,
         Kind::WatchCut,
         Kind::CrashPoint,
+        Kind::EventsWithheld,
     ];
 
     /// Those that only real processes know, in order.
     pub const REAL: [Kind; 2] = [Kind::Restart, Kind::NodeRestart];
 
-    /// All that the simulator knows, in order.
+    /// All that the simulator knows and that a schedule chooses from, in order. [`Kind::Frozen`] is drawn apart.
     pub fn all() -> impl Iterator<Item = Kind> {
         Kind::STORE.into_iter().chain(Kind::CLUSTER)
+    }
+
+    /// Whether nobody heals it when the time of faults is over.
+    pub fn outlasts(self) -> bool {
+        self == Kind::Frozen
     }
 
     /// Whether a fault that does this can be of this kind; whom it is aimed at, and when, apart.
@@ -62,6 +71,17 @@ impl Kind {
             }
             Kind::PartitionOneWay => matches!(what, What::Partition { cut: Cut::Outbound | Cut::Inbound, .. }),
             Kind::PartitionBridge => matches!(what, What::Partition { cut: Cut::Bridge | Cut::Thread, .. }),
+            Kind::PartitionRing => matches!(what, What::Partition { cut: Cut::Ring, .. }),
+            Kind::PartitionPrimaries => matches!(what, What::Partition { cut: Cut::Symmetric | Cut::Peers, .. }),
+            Kind::LinkUnclog => matches!(what, What::Clog { .. }),
+            Kind::EventsWithheld => matches!(what, What::Withhold { .. }),
+            Kind::Frozen => matches!(
+                what,
+                What::Partition { cut: Cut::Symmetric, .. }
+                    | What::Pause { .. }
+                    | What::PowerLoss { .. }
+                    | What::Kill { .. }
+            ),
             Kind::NodePartition => matches!(what, What::Partition { cut: Cut::Symmetric | Cut::ControlPlane, .. }),
             Kind::LinkLoss => matches!(what, What::Loss { .. }),
             Kind::LinkDelay => matches!(what, What::Delay { .. }),
@@ -144,6 +164,11 @@ impl Kind {
             Kind::CrashPoint => "crash-point",
             Kind::Restart => "restart",
             Kind::NodeRestart => "node-restart",
+            Kind::PartitionRing => "partition-ring",
+            Kind::PartitionPrimaries => "partition-primaries",
+            Kind::LinkUnclog => "link-unclog",
+            Kind::EventsWithheld => "events-withheld",
+            Kind::Frozen => "frozen",
         }
     }
 }

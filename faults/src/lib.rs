@@ -16,9 +16,11 @@ use serde::{Deserialize, Serialize};
 
 mod draw;
 mod kind;
+mod members;
 mod mutate;
 mod nodes;
 pub use draw::{Hosts, MOMENTS, Swarm, draw};
+pub use members::freeze;
 pub use mutate::{Bounds, mutate};
 
 /// True time since the trial began, in nanoseconds.
@@ -90,6 +92,9 @@ pub enum Target {
     Leader,
     /// The member after the leader in order of number, so never the leader itself.
     Follower,
+    /// Every member that believes that it leads: two while one of them does not know of the other. As [`Target::Leader`]
+    /// if none does.
+    Leaders,
     /// The member that said what [`When::Marked`] or [`When::Effect`] waited for; member 0 without that.
     Marked,
     /// The client host with this number, counted from 0.
@@ -117,6 +122,10 @@ pub enum Cut {
     Thread,
     /// The targets and the store's members hear nothing of each other; the targets and all others do.
     ControlPlane,
+    /// Each member hears a majority, and each another one: the members stand in a ring, the targets first and as they are
+    /// named, then the others by number, and hear their neighbours on both sides, as many as make a majority. In a ring of
+    /// three the first one hears both others, as by [`Cut::Bridge`], because all would be neighbours. Clients hear all.
+    Ring,
 }
 
 /// What an affected disk does.
@@ -264,6 +273,24 @@ pub enum What {
         /// Which members.
         target: Target,
     },
+    /// What the target says to one member waits, and comes out all at once at the fault's end. Several of these, which begin
+    /// and end one after the other, let links go in another order than they were stopped in.
+    Clog {
+        /// Who is not heard.
+        target: Target,
+        /// The member that does not hear.
+        to: u32,
+    },
+    /// What the target's API server says on one connection waits, and comes out all at once at the fault's end: of those
+    /// that are open when this strikes and on which it has news, such as watches, the `nth`, counted round, from the one
+    /// that had news last. So one informer alone lags. To a stream it is the same whether events are withheld or
+    /// coalesced: it is a delay to who is more patient than the fault is long, and a broken watch to others.
+    Withhold {
+        /// Which member.
+        target: Target,
+        /// Which connection.
+        nth: u32,
+    },
     /// Each connection to the target's API server that is open when this strikes is reset once the server has sent so
     /// many more bytes on it, if it does so until the fault's end. Those bytes arrive, and what follows does not.
     Fuse {
@@ -295,6 +322,8 @@ impl What {
             | What::Reset { target }
             | What::Disk { target, .. }
             | What::Lag { target }
+            | What::Clog { target, .. }
+            | What::Withhold { target, .. }
             | What::Fuse { target, .. } => target,
         }
     }
@@ -319,6 +348,8 @@ impl What {
             | What::Reset { target }
             | What::Disk { target, .. }
             | What::Lag { target }
+            | What::Clog { target, .. }
+            | What::Withhold { target, .. }
             | What::Fuse { target, .. } => target,
         }
     }
@@ -402,4 +433,14 @@ pub enum Kind {
     Restart,
     /// [`What::Restart`] of node agents; of real processes alone.
     NodeRestart,
+    /// [`Cut::Ring`].
+    PartitionRing,
+    /// [`Cut::Symmetric`] or [`Cut::Peers`] around all that believe to lead, and what makes them two.
+    PartitionPrimaries,
+    /// [`What::Clog`].
+    LinkUnclog,
+    /// [`What::Withhold`].
+    EventsWithheld,
+    /// A minority of the members that is cut off, dead or stopped until the trial's end, instead of healed.
+    Frozen,
 }

@@ -11,7 +11,7 @@
 //! there are, and never more than [`MAX_FAULTS`]
 //! (`whatever_is_made_of_schedules_stays_within_bounds_through_generations`).
 //! **Invariant:** equal arguments give equal schedules (`the_same_seed_makes_the_same_of_it`).
-//! **Invariant:** what a scenario gives in every trial stays as it is (`what_a_scenario_gives_is_never_touched`).
+//! **Invariant:** what a scenario gives in every trial, and what is never healed, stays as it is (`what_a_scenario_gives_is_never_touched`).
 
 use crate::draw::{FIRST_STRIKE_NS, MS, SECOND};
 use crate::{Fault, Hosts, Kind, Ns, Schedule, Swarm, Target, When, draw};
@@ -97,8 +97,7 @@ impl Edit<'_> {
         let Some(at) = self.any() else { return };
         let (id, kind) = (self.faults[at].id, self.faults[at].kind);
         let whole_kind = self.chance(300);
-        let given = &self.bounds.given;
-        self.faults.retain(|it| given.contains(&it.id) || !(it.id == id || whole_kind && it.kind == kind));
+        self.faults.retain(|it| self.bounds.fix(it) || !(it.id == id || whole_kind && it.kind == kind));
     }
 
     /// Sooner or later, mostly by little. What waits for something may wait for another time that it is said, or strike
@@ -139,6 +138,10 @@ impl Edit<'_> {
     fn aim(&mut self) {
         let Some(at) = self.any() else { return };
         let (kind, target) = (self.faults[at].kind, self.faults[at].what.target().clone());
+        // A link has two ends, which differ.
+        if kind == Kind::LinkUnclog {
+            return;
+        }
         let Hosts { members, client_hosts, nodes, zones } = self.bounds.hosts;
         let other = match target {
             Target::Leader | Target::Follower | Target::Member(_) => match self.below(10) {
@@ -154,8 +157,8 @@ impl Edit<'_> {
                 Target::Nodes((0..nodes).filter(|node| node % zones.max(1) == zone).collect())
             }
             Target::Nodes(these) => Target::Nodes(self.some(nodes, these.len())),
-            // Who says what is waited for is not for the schedule to choose.
-            Target::Marked => Target::Marked,
+            // Who says what is waited for is not for the schedule to choose, nor who leads.
+            other @ (Target::Marked | Target::Leaders) => other,
         };
         *self.faults[at].what.target_mut() = other;
     }
@@ -163,9 +166,8 @@ impl Edit<'_> {
     /// As it was until some instant, and from there on like another one.
     fn splice(&mut self, other: &Schedule) {
         let at = self.between(0, self.bounds.faults_ns);
-        let given = &self.bounds.given;
-        self.faults.retain(|it| given.contains(&it.id) || it.when.earliest() < at);
-        let rest = other.faults.iter().filter(|it| it.when.earliest() >= at && !given.contains(&it.id));
+        self.faults.retain(|it| self.bounds.fix(it) || it.when.earliest() < at);
+        let rest = other.faults.iter().filter(|it| it.when.earliest() >= at && !self.bounds.fix(it));
         rest.cloned().for_each(|fault| self.put(fault));
     }
 
@@ -179,7 +181,7 @@ impl Edit<'_> {
     }
 
     fn into_schedule(mut self) -> Schedule {
-        let within = |fault: &Fault| self.bounds.given.contains(&fault.id) || self.bounds.contain(fault);
+        let within = |fault: &Fault| self.bounds.fix(fault) || self.bounds.contain(fault);
         self.faults = std::mem::take(&mut self.faults).into_iter().filter(within).collect();
         while self.faults.len() > MAX_FAULTS
             && let Some(at) = self.any()
@@ -192,8 +194,7 @@ impl Edit<'_> {
 
     /// Where one is that may be changed.
     fn any(&mut self) -> Option<usize> {
-        let given = &self.bounds.given;
-        let free: Vec<usize> = (0..self.faults.len()).filter(|at| !given.contains(&self.faults[*at].id)).collect();
+        let free: Vec<usize> = (0..self.faults.len()).filter(|at| !self.bounds.fix(&self.faults[*at])).collect();
         self.pick(&free)
     }
 
@@ -236,11 +237,16 @@ impl Edit<'_> {
 }
 
 impl Bounds {
+    /// Whether it stays as it is: a scenario gives it, or it is the frozen minority of its trial.
+    fn fix(&self, fault: &Fault) -> bool {
+        self.given.contains(&fault.id) || fault.kind.outlasts()
+    }
+
     /// Whether it strikes somebody whom there is, and is healed in time.
     fn contain(&self, fault: &Fault) -> bool {
         let Hosts { members, client_hosts, nodes, .. } = self.hosts;
         let somebody = match fault.what.target() {
-            Target::Leader | Target::Follower | Target::Marked => true,
+            Target::Leader | Target::Leaders | Target::Follower | Target::Marked => true,
             Target::Member(member) => *member < members,
             Target::Members(these) => !these.is_empty() && these.iter().all(|it| *it < members),
             Target::Client(client) => *client < client_hosts,

@@ -28,12 +28,20 @@ impl Draw {
             }
             Kind::NodeKill => {
                 let target = self.nodes();
+                if self.chance(250) {
+                    return self.restart_loop(&target, 12);
+                }
                 let for_ns = self.between(50 * MS, 20 * SECOND);
                 self.at_any_time(for_ns, What::Kill { target });
             }
             Kind::NodePowerLoss => {
                 let target = self.nodes();
-                self.absent(What::PowerLoss { target });
+                if self.chance(750) {
+                    return self.absent(What::PowerLoss { target });
+                }
+                // A reboot: back before anybody else has noticed.
+                let for_ns = self.between(5 * MS, 500 * MS);
+                self.at_any_time(for_ns, What::PowerLoss { target });
             }
             Kind::NodePause => {
                 let target = self.nodes();
@@ -96,6 +104,7 @@ impl Draw {
                 self.at_any_time(for_ns, What::Fuse { target, bytes });
             }
             Kind::CrashPoint => self.crash_point(),
+            Kind::EventsWithheld => self.events_withheld(),
             Kind::NodeRestart => {
                 let target = self.nodes();
                 let for_ns = self.restart_time();
@@ -119,7 +128,11 @@ impl Draw {
             | Kind::ClockFreeze
             | Kind::DiskError
             | Kind::DiskStall
-            | Kind::DiskFull => {}
+            | Kind::DiskFull
+            | Kind::PartitionRing
+            | Kind::PartitionPrimaries
+            | Kind::LinkUnclog
+            | Kind::Frozen => {}
         }
     }
 
@@ -130,6 +143,25 @@ impl Draw {
             4..=6 => self.between(SECOND, 8 * SECOND),
             _ => self.between(10 * SECOND, 40 * SECOND),
         }
+    }
+
+    /// One informer hears nothing: for less time than it waits for a sign of life, 30 s, or for more. Mostly it is one that
+    /// was just told something, now and then as a controller of that member has acted, of which it then does not hear.
+    fn events_withheld(&mut self) {
+        let for_ns = match self.between(0, 9) {
+            0..=5 => self.between(500 * MS, 10 * SECOND),
+            6..=7 => self.between(10 * SECOND, 28 * SECOND),
+            _ => self.between(31 * SECOND, 60 * SECOND),
+        };
+        let for_ns = for_ns.min(self.faults_ns / 2);
+        let nth = if self.chance(750) { self.between(0, 5) } else { self.between(0, 199) } as u32;
+        if self.chance(400) {
+            let (from, nth_effect) = (self.time_for(for_ns), self.between(1, 20) as u32);
+            let when = When::Effect { from, nth: nth_effect, index: 0, before: self.chance(500) };
+            return self.push(when, for_ns, What::Withhold { target: Target::Marked, nth });
+        }
+        let target = self.one_member();
+        self.at_any_time(for_ns, What::Withhold { target, nth });
     }
 
     /// A controller dies at a write of a plan: half of the time it has performed others of that plan. Now and then its
@@ -208,8 +240,7 @@ impl Draw {
         }
         let mut left: Vec<u32> = (0..self.hosts.nodes).collect();
         let count = self.between(2, most);
-        let mut chosen: Vec<u32> =
-            (0..count).map(|_| left.remove(self.between(0, left.len() as u64 - 1) as usize)).collect();
+        let mut chosen: Vec<u32> = (0..count).map(|_| self.take(&mut left)).collect();
         chosen.sort_unstable();
         Target::Nodes(chosen)
     }

@@ -451,6 +451,7 @@ pub(crate) mod tests {
                 scenario: "store".into(),
                 members: 3,
                 one_more_permille: 0,
+                freeze_minority_permille: 0,
                 client_hosts: 1,
                 faults_ns: 0,
                 calm_ns: 0,

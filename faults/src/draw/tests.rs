@@ -54,9 +54,9 @@ fn every_kind_of_a_cluster_is_drawn_and_ends_in_time() {
 #[test]
 fn control_planes_lag_lose_answers_and_crash_between_writes_in_every_way() {
     let hosts = Hosts { nodes: 10, zones: 3, ..STORE };
-    let kinds = vec![Kind::ApiLag, Kind::ResponseDrop, Kind::WatchCut, Kind::CrashPoint];
+    let kinds = vec![Kind::ApiLag, Kind::ResponseDrop, Kind::WatchCut, Kind::CrashPoint, Kind::EventsWithheld];
     let swarm = Swarm { kinds, ..Swarm::default() };
-    let drawn: Vec<Fault> = (0..200).flat_map(|seed| draw(&swarm, seed, hosts, MINUTE).faults).collect();
+    let drawn: Vec<Fault> = (0..200).flat_map(|seed| draw(&swarm, seed, hosts, 2 * MINUTE).faults).collect();
     let mut ways: BTreeMap<&str, u32> = BTreeMap::new();
     for fault in &drawn {
         let way = match (fault.kind, &fault.what, &fault.when) {
@@ -72,11 +72,17 @@ fn control_planes_lag_lose_answers_and_crash_between_writes_in_every_way() {
                     (false, _) => "crashes after a write",
                 }
             }
+            (Kind::EventsWithheld, What::Withhold { target, nth: 0..200 }, when) => match (target, when) {
+                (Target::Marked, When::Effect { .. }) => "hears nothing of what it does",
+                (_, When::At(_)) if fault.for_ns < 30 * SECOND => "hears late",
+                (_, When::At(_)) => "hears too late",
+                other => panic!("{other:?}"),
+            },
             other => panic!("{other:?}"),
         };
         *ways.entry(way).or_default() += 1;
     }
-    assert_eq!(ways.len(), 8, "{ways:?}");
+    assert_eq!(ways.len(), 11, "{ways:?}");
     assert!(ways.values().all(|times| *times >= 20), "{ways:?}");
 }
 
@@ -114,6 +120,12 @@ fn faults_are_of_the_kind_that_they_are_counted_as() {
         let fits = match &fault.what {
             What::Partition { side, cut } => match (cut, side) {
                 (Cut::Bridge | Cut::Thread, _) => fault.kind == Kind::PartitionBridge,
+                (Cut::Ring, Target::Members(ring)) => fault.kind == Kind::PartitionRing && ring.len() == 5,
+                (_, Target::Leaders) => fault.kind == Kind::PartitionPrimaries,
+                (Cut::Peers, Target::Leader) => {
+                    matches!(fault.kind, Kind::PartitionPrimaries | Kind::PartitionOne)
+                }
+                (Cut::Ring, _) => false,
                 (Cut::ControlPlane, _) => fault.kind == Kind::NodePartition,
                 (Cut::Peers, _) => fault.kind == Kind::PartitionOne,
                 (Cut::Outbound | Cut::Inbound, _) => fault.kind == Kind::PartitionOneWay,
@@ -126,6 +138,7 @@ fn faults_are_of_the_kind_that_they_are_counted_as() {
             What::Loss { .. } => fault.kind == Kind::LinkLoss,
             What::Delay { .. } => fault.kind == Kind::LinkDelay,
             What::Hold { .. } => fault.kind == Kind::LinkHold,
+            What::Clog { .. } => fault.kind == Kind::LinkUnclog,
             What::Kill { .. } => fault.kind == Kind::Kill,
             What::Restart { .. } => fault.kind == Kind::Restart,
             What::PowerLoss { .. } => fault.kind == Kind::PowerLoss,
@@ -134,9 +147,12 @@ fn faults_are_of_the_kind_that_they_are_counted_as() {
             What::ClockDrift { .. } => fault.kind == Kind::ClockDrift,
             What::ClockSteps { .. } => fault.kind == Kind::ClockSteps,
             What::ClockFreeze { .. } => fault.kind == Kind::ClockFreeze,
-            What::Containers { .. } | What::Lost { .. } | What::Reset { .. } | What::Lag { .. } | What::Fuse { .. } => {
-                false
-            }
+            What::Containers { .. }
+            | What::Lost { .. }
+            | What::Reset { .. }
+            | What::Lag { .. }
+            | What::Withhold { .. }
+            | What::Fuse { .. } => false,
             What::Disk { fault: disk, .. } => match disk {
                 DiskFault::WriteErrors(_) | DiskFault::SyncErrors(_) | DiskFault::ReadErrors(_) => {
                     fault.kind == Kind::DiskError
@@ -151,10 +167,92 @@ fn faults_are_of_the_kind_that_they_are_counted_as() {
 
 #[test]
 fn no_two_kinds_share_a_stream_and_none_depends_on_build_or_machine() {
-    let kinds = || Kind::all().chain(Kind::REAL);
+    let kinds = || Kind::all().chain(Kind::REAL).chain([Kind::Frozen]);
     let seeds: BTreeSet<u64> = kinds().map(|kind| stream_seed(7, kind.name())).collect();
     assert_eq!(seeds.len(), kinds().count());
     assert_eq!(stream_seed(7, "kill"), 11_737_647_223_879_278_953);
     let first = schedule(7).faults.first().map(|fault| (fault.id, fault.when.earliest()));
     assert_eq!(first, Some((6002, 2_994_075_808)));
+}
+
+#[test]
+fn links_stop_one_after_the_other_and_go_in_other_orders() {
+    let swarm = Swarm { kinds: vec![Kind::LinkUnclog], on_permille: 1000, most: 1, ..Swarm::default() };
+    let mut orders: BTreeSet<Vec<u32>> = BTreeSet::new();
+    for seed in 0..200 {
+        let faults = draw(&Swarm { quiet_permille: 0, ..swarm.clone() }, seed, STORE, MINUTE).faults;
+        let whats: Vec<&What> = faults.iter().map(|fault| &fault.what).collect();
+        assert!(
+            (2..=5).contains(&faults.len()) && whats.iter().all(|it| whats.iter().filter(|is| is == &it).count() == 1)
+        );
+        let begins: Vec<Ns> = faults.iter().map(|fault| fault.when.earliest()).collect();
+        let ends: Vec<Ns> = faults.iter().map(|fault| fault.when.earliest() + fault.for_ns).collect();
+        assert!(
+            begins.is_sorted() && begins.iter().max() < ends.iter().min(),
+            "all of them are stopped at once: {faults:?}"
+        );
+        let mut order: Vec<u32> = (0..faults.len() as u32).collect();
+        order.sort_by_key(|place| ends[*place as usize]);
+        orders.insert(order);
+    }
+    assert!(orders.contains(&vec![1, 0]) && orders.contains(&vec![2, 1, 0]) && orders.len() > 30, "{orders:?}");
+}
+
+#[test]
+fn most_attacks_on_primaries_make_two_of_them_first() {
+    let kinds = vec![Kind::PartitionPrimaries];
+    let swarm = Swarm { kinds, on_permille: 1000, most: 1, quiet_permille: 0, ..Swarm::default() };
+    let mut pairs = 0;
+    for seed in 0..100 {
+        let faults = draw(&swarm, seed, STORE, MINUTE).faults;
+        let last = faults.last().expect("it is on");
+        assert!(matches!(last.what, What::Partition { side: Target::Leaders, .. }), "{faults:?}");
+        let ends: BTreeSet<Ns> = faults.iter().map(|fault| fault.when.earliest() + fault.for_ns).collect();
+        assert_eq!(ends.len(), 1, "they end together: {faults:?}");
+        pairs += u32::from(faults.len() == 2);
+    }
+    assert!((50..90).contains(&pairs), "{pairs}");
+}
+
+#[test]
+fn a_minority_is_frozen_in_as_many_trials_as_are_to_have_one() {
+    let freeze =
+        |permille, members, seed| crate::freeze(permille, seed, Hosts { members, ..STORE }, MINUTE, 30 * SECOND);
+    assert_eq!((0..1000).filter(|seed| freeze(0, 3, *seed).is_some()).count(), 0);
+    assert_eq!((0..1000).filter(|seed| freeze(1000, 2, *seed).is_some()).count(), 0, "one of two is no minority");
+    let often = (0..1000).filter(|seed| freeze(150, 3, *seed).is_some()).count();
+    assert!((110..190).contains(&often), "{often}");
+    let mut ways: BTreeMap<&str, u32> = BTreeMap::new();
+    for seed in 0..200 {
+        let fault = freeze(1000, 5, seed).expect("it is to be in each");
+        let at = fault.when.earliest();
+        assert!(fault.kind == Kind::Frozen && fault.kind.fits(&fault.what), "{fault:?}");
+        assert!((40 * SECOND..MINUTE).contains(&at) && at + fault.for_ns > 90 * SECOND, "{fault:?}");
+        if let Target::Members(members) = fault.what.target() {
+            assert_eq!(members.len(), 2, "{fault:?}");
+        }
+        let way = match fault.what {
+            What::Partition { .. } => "cut off",
+            What::Pause { .. } => "stopped",
+            What::PowerLoss { .. } => "without power",
+            What::Kill { .. } => "dead",
+            other => panic!("{other:?}"),
+        };
+        *ways.entry(way).or_default() += 1;
+    }
+    assert!(ways.len() == 4 && ways.values().all(|times| *times >= 20), "{ways:?}");
+    assert_eq!(freeze(1000, 5, 7), freeze(1000, 5, 7));
+}
+
+#[test]
+fn processes_and_nodes_come_back_at_once_and_again_and_again() {
+    let hosts = Hosts { nodes: 10, zones: 3, ..STORE };
+    for (kind, most_ns) in [(Kind::Kill, 600 * MS), (Kind::NodeKill, 600 * MS), (Kind::NodePowerLoss, 500 * MS)] {
+        let swarm = Swarm { kinds: vec![kind], on_permille: 1000, quiet_permille: 0, ..Swarm::default() };
+        let drawn = (0..100).map(|seed| draw(&swarm, seed, hosts, MINUTE).faults);
+        let quick =
+            drawn.map(|faults| faults.iter().filter(|fault| fault.for_ns <= most_ns).count()).collect::<Vec<_>>();
+        assert!(quick.iter().filter(|count| **count > 0).count() > 30, "{}: {quick:?}", kind.name());
+        assert!(kind == Kind::NodePowerLoss || quick.iter().any(|count| *count > 8), "{}: {quick:?}", kind.name());
+    }
 }

@@ -165,6 +165,24 @@ fn what_a_scenario_gives_is_never_touched() {
 }
 
 #[test]
+fn what_is_never_healed_stays_and_is_not_taken_over() {
+    let bounds = bounds(STORE, MINUTE);
+    let with_frozen = |seed| {
+        let mut schedule = drawn(&bounds, seed);
+        schedule.faults.extend(crate::freeze(1000, seed, STORE, MINUTE, MINUTE));
+        schedule
+    };
+    for seed in 0..300 {
+        let (parent, other) = (with_frozen(seed), with_frozen(seed + 1));
+        let frozen = |schedule: &Schedule| -> Vec<Fault> {
+            schedule.faults.iter().filter(|fault| fault.kind == Kind::Frozen).cloned().collect()
+        };
+        assert_eq!(frozen(&mutate(&parent, &other, &bounds, seed)), frozen(&parent), "seed {seed}");
+        assert_eq!(frozen(&mutate(&drawn(&bounds, seed), &other, &bounds, seed)), [], "seed {seed}");
+    }
+}
+
+#[test]
 fn where_nothing_may_strike_nothing_is_made_up() {
     let swarm = Swarm { kinds: vec![], ..Swarm::default() };
     let bounds = Bounds { swarm, ..bounds(STORE, MINUTE) };

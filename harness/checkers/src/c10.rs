@@ -53,9 +53,11 @@ fn last_sign_of_life(record: &Record, lease: &Lease<'_>, until_ns: Ns) -> Ns {
     promised.chain(perhaps).max().unwrap_or(0).min(until_ns)
 }
 
-/// When an unanswered request is delivered at the latest: a fault may hold it until it ends.
+/// When an unanswered request is delivered at the latest: a fault may hold it until it ends. What reaches a member that
+/// nobody heals is never delivered.
 fn arrives_by(record: &Record, op: &Operation) -> Ns {
-    let holds = record.strikes.iter().filter(|s| s.from_ns <= op.completed_ns && op.invoked_ns <= s.until_ns);
+    let heals = record.strikes.iter().filter(|s| !s.is_frozen(record.ended_ns));
+    let holds = heals.filter(|s| s.from_ns <= op.completed_ns && op.invoked_ns <= s.until_ns);
     holds.map(|s| s.until_ns).max().unwrap_or(0).max(op.completed_ns)
 }
 

@@ -64,6 +64,7 @@ pub fn empty() -> Record {
             scenario: "store".into(),
             members: MEMBERS,
             one_more_permille: 0,
+            freeze_minority_permille: 0,
             client_hosts: 2,
             faults_ns: 0,
             calm_ns: 0,

@@ -186,9 +186,14 @@ fn is_around(kind: Kind) -> bool {
         | Kind::PartitionOneWay
         | Kind::LinkLoss
         | Kind::LinkDelay
-        | Kind::LinkHold => true,
-        // The two halves of a bridge hear the clients.
+        | Kind::LinkHold
+        | Kind::PartitionPrimaries
+        // Whether it is cut off or does nothing, clients have nothing of it.
+        | Kind::Frozen => true,
+        // The two halves of a bridge hear the clients, and so do all of a ring and who does not hear one member alone.
         Kind::PartitionBridge
+        | Kind::PartitionRing
+        | Kind::LinkUnclog
         | Kind::Kill
         | Kind::PowerLoss
         | Kind::Pause
@@ -199,8 +204,10 @@ fn is_around(kind: Kind) -> bool {
         | Kind::DiskError
         | Kind::DiskStall
         | Kind::DiskFull
-        // A member that lags hears and is heard by all but members, and fuses are in connections to API servers alone.
+        // A member that lags hears and is heard by all but members, and what is done to single connections is
+        // done to those of API servers.
         | Kind::ApiLag
+        | Kind::EventsWithheld
         | Kind::ResponseDrop
         | Kind::WatchCut
         | Kind::CrashPoint

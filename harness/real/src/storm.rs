@@ -97,6 +97,8 @@ impl Does {
             | What::Reset { .. }
             | What::Disk { .. }
             | What::Lag { .. }
+            | What::Clog { .. }
+            | What::Withhold { .. }
             | What::Fuse { .. } => None,
         }
     }
@@ -179,7 +181,7 @@ impl Storm {
         let hosts: Vec<Host> = match target {
             Target::Member(member) => vec![Host::Member(*member)],
             Target::Members(members) => members.iter().copied().map(Host::Member).collect(),
-            Target::Leader => vec![Host::Member(leader)],
+            Target::Leader | Target::Leaders => vec![Host::Member(leader)],
             Target::Follower => vec![Host::Member((leader + 1) % members.max(1))],
             Target::Marked => vec![Host::Member(marked.unwrap_or(0))],
             Target::Client(_) => vec![],

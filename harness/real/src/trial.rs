@@ -78,6 +78,7 @@ pub fn config(minutes: u32) -> Config {
         scenario: "real orchestrator".to_owned(),
         members: SERVERS,
         one_more_permille: 0,
+        freeze_minority_permille: 0,
         client_hosts: 1,
         faults_ns: Ns::from(minutes) * 60 * SECOND,
         calm_ns: CALM_NS,

@@ -136,6 +136,7 @@ mod tests {
                 scenario: "squall".into(),
                 members: 3,
                 one_more_permille: 0,
+                freeze_minority_permille: 0,
                 client_hosts: 1,
                 faults_ns: 70_000_000_000,
                 calm_ns: 2,

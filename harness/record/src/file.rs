@@ -148,6 +148,7 @@ mod tests {
                 scenario: "store".into(),
                 members: 3,
                 one_more_permille: 0,
+                freeze_minority_permille: 0,
                 client_hosts: 1,
                 faults_ns: 1,
                 calm_ns: 2,

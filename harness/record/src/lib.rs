@@ -10,7 +10,7 @@
 
 use faults::{Fault, Schedule, Swarm};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 mod case;
 mod cluster;
@@ -78,6 +78,21 @@ pub struct Record {
     pub verdicts: Vec<Verdict>,
 }
 
+impl Record {
+    /// The members that a fault has kept from the others to the very end, so that nothing is expected of them.
+    pub fn frozen_members(&self) -> BTreeSet<u32> {
+        let frozen = self.strikes.iter().filter(|strike| strike.is_frozen(self.ended_ns));
+        frozen.flat_map(|strike| strike.members.iter().copied()).collect()
+    }
+}
+
+impl Strike {
+    /// Whether nobody heals it before the trial has ended, at `ended_ns`.
+    pub fn is_frozen(&self, ended_ns: Ns) -> bool {
+        self.kind.outlasts() && self.until_ns >= ended_ns
+    }
+}
+
 /// What a trial is made of, the seed apart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
@@ -88,6 +103,10 @@ pub struct Config {
     /// Of a thousand seeds, how many try one member more: in an even number, one member and its friend may be no
     /// majority. 0 in the record of a trial, where `members` is what was tried.
     pub one_more_permille: u32,
+    /// Of a thousand seeds, how many leave a minority of the members cut off, dead or stopped for good instead of healing
+    /// it with the rest.
+    #[serde(default)]
+    pub freeze_minority_permille: u32,
     /// Hosts with clients on them.
     pub client_hosts: u32,
     /// How long faults strike.

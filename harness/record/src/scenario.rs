@@ -146,6 +146,7 @@ struct Rules {
     on_permille: Number,
     quiet_on_permille: Number,
     most: Number,
+    freeze_minority_permille: Number,
     own_permille: Option<BTreeMap<Kind, Spanned<i64>>>,
 }
 
@@ -194,10 +195,16 @@ impl File {
         set("faults_seconds", faults_seconds, SECONDS, |s| config.faults_ns = Ns::from(s) * SECOND_NS)?;
         set("calm_seconds", calm_seconds, SECONDS, |s| config.calm_ns = Ns::from(s) * SECOND_NS)?;
         self.cluster(&mut config, name)?;
+        let freeze = &self.faults.freeze_minority_permille;
+        if self.faults.kinds.is_some() || self.strikes.iter().any(|strike| strike.kind.get_ref().outlasts()) {
+            // Whoever says what strikes says all of it.
+            config.freeze_minority_permille = 0;
+        }
+        set("freeze_minority_permille", freeze, PERMILLE, |n| config.freeze_minority_permille = n)?;
         if let Some(swarm) = self.faults.swarm(&config, swarm, !self.strikes.is_empty())? {
             let strikes = (GIVEN_IDS..).zip(&self.strikes).map(|(id, strike)| strike.fault(id, &config));
             let strikes = strikes.collect::<Result<Vec<Fault>, Wrong>>()?;
-            config.faults = !swarm.kinds.is_empty() || !strikes.is_empty();
+            config.faults = !swarm.kinds.is_empty() || !strikes.is_empty() || config.freeze_minority_permille > 0;
             config.rules = Some(FaultRules { swarm, strikes });
         }
         Ok(config)
@@ -272,8 +279,8 @@ fn within(field: &str, number: &Spanned<i64>, allowed: RangeInclusive<u32>) -> R
 impl Rules {
     /// What may strike; `None` if that is as in the base.
     fn swarm(&self, config: &Config, base: &Swarm, strikes: bool) -> Result<Option<Swarm>, Wrong> {
-        let Self { kinds, without, quiet_permille, on_permille, quiet_on_permille, most, own_permille } = self;
-        let numbers = [quiet_permille, on_permille, quiet_on_permille, most];
+        let Self { kinds, without, quiet_permille, on_permille, quiet_on_permille, most, own_permille, .. } = self;
+        let numbers = [quiet_permille, on_permille, quiet_on_permille, most, &self.freeze_minority_permille];
         let said = kinds.is_some() || without.is_some() || own_permille.is_some();
         if !said && !strikes && numbers.iter().all(|number| number.is_none()) {
             return Ok(None);
@@ -284,6 +291,13 @@ impl Rules {
         }
         for kind in kinds.iter().chain(without).flatten() {
             strikes_something(kind, config)?;
+            if kind.get_ref().outlasts() {
+                let text = format!(
+                    "{} is not drawn among the kinds; allowed is `freeze_minority_permille`",
+                    kind.get_ref().name()
+                );
+                return Err(wrong(kind, text));
+            }
         }
         match (kinds, without) {
             (Some(_), Some(without)) => {
@@ -322,7 +336,7 @@ impl Rules {
 
 /// Kinds of a cluster strike nothing where there is none.
 fn strikes_something(kind: &Spanned<Kind>, config: &Config) -> Result<(), Wrong> {
-    if config.cluster.is_some() || Kind::STORE.contains(kind.get_ref()) {
+    if config.cluster.is_some() || Kind::STORE.contains(kind.get_ref()) || kind.get_ref().outlasts() {
         return Ok(());
     }
     let names: Vec<&str> = Kind::STORE.iter().map(|kind| kind.name()).collect();
@@ -344,16 +358,25 @@ impl Strike {
             return Err(wrong(&self.what, text));
         }
         check(&what, config).map_err(|text| wrong(&self.what, text))?;
+        if kind.outlasts() && !is_minority(what.target(), config) {
+            let text = format!("{} is for a minority of the members, so that the others can go on", kind.name());
+            return Err(wrong(&self.what, text));
+        }
         let when = match (&self.at_seconds, &self.when) {
-            (Some(at), None) => When::At(nanoseconds("at_seconds", at, config)?),
+            (Some(at), None) => When::At(nanoseconds("at_seconds", at, config.faults_ns)?),
             (None, Some(when)) => when.get_ref().clone(),
             (Some(_), Some(_)) | (None, None) => {
                 let text = "a strike needs `at_seconds` or `when`, and not both".to_owned();
                 return Err(wrong(&self.kind, text));
             }
         };
-        let for_ns = nanoseconds("for_seconds", &self.for_seconds, config)?;
         let (earliest_ns, faults_ns) = (when.earliest(), config.faults_ns);
+        if kind.outlasts() {
+            let most_ns = config.faults_ns + config.calm_ns;
+            let for_ns = nanoseconds("for_seconds", &self.for_seconds, most_ns)?;
+            return Ok(Fault { id, kind, when, for_ns, what });
+        }
+        let for_ns = nanoseconds("for_seconds", &self.for_seconds, faults_ns)?;
         if earliest_ns.saturating_add(for_ns) > faults_ns {
             let text = format!(
                 "this strike would end after {} s, when the time of faults is over; allowed is an end by then, or a \
@@ -366,9 +389,9 @@ impl Strike {
     }
 }
 
-/// A time within the time of faults.
-fn nanoseconds(field: &str, given: &Spanned<f64>, config: &Config) -> Result<Ns, Wrong> {
-    let (value, most) = (*given.get_ref(), seconds(config.faults_ns));
+/// A time of at most `most_ns`.
+fn nanoseconds(field: &str, given: &Spanned<f64>, most_ns: Ns) -> Result<Ns, Wrong> {
+    let (value, most) = (*given.get_ref(), seconds(most_ns));
     if !(0.0..=most).contains(&value) {
         return Err(wrong(given, format!("`{field}` is {value}; allowed are 0 to {most}")));
     }
@@ -380,6 +403,16 @@ fn seconds(ns: Ns) -> f64 {
     ns as f64 / SECOND_NS as f64
 }
 
+/// Whether a majority is left when these members are not there.
+fn is_minority(target: &Target, config: &Config) -> bool {
+    let members = match target {
+        Target::Member(_) | Target::Leader | Target::Follower | Target::Marked => 1,
+        Target::Members(members) => members.len(),
+        Target::Leaders | Target::Client(_) | Target::Node(_) | Target::Nodes(_) => return false,
+    };
+    members <= config.members.saturating_sub(1) as usize / 2
+}
+
 /// Whether there is whom a strike is aimed at, and whether its numbers make sense.
 fn check(what: &What, config: &Config) -> Result<(), String> {
     let nodes = config.cluster.as_ref().map_or(0, |cluster| cluster.nodes);
@@ -389,7 +422,7 @@ fn check(what: &What, config: &Config) -> Result<(), String> {
         Target::Client(client) => ("Client", std::slice::from_ref(client), config.client_hosts),
         Target::Node(node) => ("Node", std::slice::from_ref(node), nodes),
         Target::Nodes(all) => ("Nodes", all, nodes),
-        Target::Leader | Target::Follower | Target::Marked => ("", &[], 0),
+        Target::Leader | Target::Leaders | Target::Follower | Target::Marked => ("", &[], 0),
     };
     if let Some(nobody) = numbers.iter().find(|number| **number >= count) {
         return Err(match count.checked_sub(1) {
@@ -409,12 +442,17 @@ fn check(what: &What, config: &Config) -> Result<(), String> {
         What::ClockDrift { permille: 0, .. } => {
             return Err("`permille` of a drift is 0; allowed are 1 and more (clock-freeze stops clocks)".to_owned());
         }
-        What::Partition { cut: Cut::Bridge | Cut::Thread, .. } if config.members < 3 => {
+        What::Partition { cut: Cut::Bridge | Cut::Thread | Cut::Ring, .. } if config.members < 3 => {
             return Err(
                 "`cut` is for three members and more; allowed are Symmetric, Outbound, Inbound, Peers".to_owned()
             );
         }
+        What::Clog { to, .. } if *to >= config.members => {
+            return Err(format!("`to` has {to}; allowed are 0 to {}", config.members.saturating_sub(1)));
+        }
         What::Partition { .. }
+        | What::Clog { .. }
+        | What::Withhold { .. }
         | What::Delay { .. }
         | What::Hold { .. }
         | What::Kill { .. }
@@ -448,6 +486,7 @@ mod tests {
             scenario: "store".into(),
             members: 3,
             one_more_permille: 150,
+            freeze_minority_permille: 100,
             client_hosts: 2,
             faults_ns: 60 * SECOND_NS,
             calm_ns: 30 * SECOND_NS,
@@ -515,6 +554,7 @@ mod tests {
             on_permille = 900
             quiet_on_permille = 1
             most = 2
+            freeze_minority_permille = 250
             own_permille = { kill = 1000 }
             [[strikes]]
             kind = "kill"
@@ -532,6 +572,7 @@ mod tests {
         let cluster = Cluster { nodes: 9, zones: 3, apps: 8, pods: 24, writes_per_ks: 500, calls_per_s: 2 };
         assert_eq!(config.cluster, Some(cluster));
         assert_eq!((config.rate, config.keys), (7, 11));
+        assert_eq!(config.freeze_minority_permille, 250);
         assert_eq!((config.faults_ns, config.calm_ns), (90 * SECOND_NS, 120 * SECOND_NS));
         let FaultRules { swarm, strikes } = config.rules.clone().expect("it has its own");
         assert_eq!(swarm.kinds, [Kind::PartitionOne, Kind::Kill, Kind::NodeLost]);
@@ -557,13 +598,19 @@ mod tests {
         let config = good(&format!("base = \"store\"\n[faults]\nwithout = [\"kill\"]\n{strike}"));
         assert_eq!(config.rules.expect("it has its own").swarm.kinds.len(), Kind::STORE.len() - 1);
         assert!(!good("base = \"store\"\n[faults]\nkinds = []").faults);
+        assert_eq!(good("base = \"store\"\n[faults]\nmost = 2").freeze_minority_permille, 100);
+        assert_eq!(good("base = \"store\"\n[faults]\nkinds = [\"kill\"]").freeze_minority_permille, 0);
+        let frozen = strike.replace("pause", "frozen");
+        assert_eq!(good(&format!("base = \"store\"\n{frozen}")).freeze_minority_permille, 0);
+        let config = good("base = \"calm\"\n[faults]\nfreeze_minority_permille = 1000");
+        assert!(config.faults && config.rules.is_some_and(|rules| rules.swarm.kinds.is_empty()), "and nothing else");
     }
 
     #[test]
     fn what_is_wrong_is_said_with_line_field_and_what_is_allowed() {
         let strike = |lines: &str| format!("base = \"store\"\n[[strikes]]\n{lines}");
         let kill = "kind = \"kill\"\nfor_seconds = 1\nwhat.Kill.target = \"Leader\"\n";
-        let wrong: [(String, usize, &[&str]); 22] = [
+        let wrong: [(String, usize, &[&str]); 26] = [
             ("base = \"storm\"".into(), 1, &["`base` is \"storm\"", "store, squall, calm"]),
             ("[topology]\nmembers = 3".into(), 1, &["missing field `base`"]),
             ("base = \"store\"\n[weather]".into(), 2, &["unknown field `weather`", "`topology`", "`strikes`"]),
@@ -584,6 +631,24 @@ mod tests {
                 "base = \"store\"\n[faults]\nkinds = [\"pause\"]\nown_permille = { kill = 1 }".into(),
                 4,
                 &["`own_permille` has kill", "allowed are pause"],
+            ),
+            ("base = \"store\"\n[faults]\nkinds = [\"frozen\"]".into(), 3, &["`freeze_minority_permille`"]),
+            (
+                strike("kind = \"frozen\"\nat_seconds = 1\nfor_seconds = 90\nwhat.Pause.target.Members = [0, 1]"),
+                6,
+                &["for a minority"],
+            ),
+            (
+                strike("kind = \"frozen\"\nat_seconds = 1\nfor_seconds = 91\nwhat.Pause.target = \"Leader\""),
+                5,
+                &["`for_seconds` is 91; allowed are 0 to 90"],
+            ),
+            (
+                strike(
+                    "kind = \"link-unclog\"\nat_seconds = 1\nfor_seconds = 1\nwhat.Clog = { target = \"Leader\", to = 3 }",
+                ),
+                6,
+                &["`to` has 3; allowed are 0 to 2"],
             ),
             (strike(kill), 3, &["needs `at_seconds` or `when`"]),
             (strike(&format!("at_seconds = 59.5\n{kill}")), 5, &["after 60 s", "larger `faults_seconds`"]),

@@ -167,6 +167,7 @@ fn config(arguments: &Real) -> anyhow::Result<Config> {
     Ok(Config {
         scenario: "real".to_owned(),
         one_more_permille: 0,
+        freeze_minority_permille: 0,
         faults_ns,
         calm_ns: CALM_NS,
         rate: arguments.rate,

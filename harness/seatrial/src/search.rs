@@ -17,7 +17,7 @@
 
 use crate::cli::Policy;
 use crate::trial;
-use faults::{Bounds, Hosts};
+use faults::Bounds;
 use record::{Case, Config, FaultRules};
 use reports::{Guided, Seeds};
 use rt::random::Random;
@@ -199,9 +199,9 @@ impl Search {
         let at = chosen(&self.corpus, weights, &mut random);
         self.corpus[at].chosen += 1;
         let parent = &self.corpus[at].case;
-        let hosts = hosts(&parent.config);
+        let hosts = sim::hosts(&parent.config);
         let alike: Vec<&Case> =
-            self.corpus.iter().map(|kept| &kept.case).filter(|case| self::hosts(&case.config) == hosts).collect();
+            self.corpus.iter().map(|kept| &kept.case).filter(|case| sim::hosts(&case.config) == hosts).collect();
         let other = alike[random.below(alike.len() as u64) as usize];
         let bounds = Bounds {
             swarm: self.rules.swarm.clone(),
@@ -230,12 +230,6 @@ fn chosen(corpus: &[Kept], weights: &[u64], random: &mut Random) -> usize {
         at += 1;
     }
     at
-}
-
-/// Which hosts there are to be struck.
-fn hosts(config: &Config) -> Hosts {
-    let (nodes, zones) = config.cluster.as_ref().map_or((0, 0), |cluster| (cluster.nodes, cluster.zones));
-    Hosts { members: config.members, client_hosts: config.client_hosts, nodes, zones }
 }
 
 #[cfg(test)]

@@ -271,6 +271,11 @@ impl Observer {
         self.last_leader
     }
 
+    /// The members that believe that they lead.
+    pub(crate) fn leading(&self) -> Vec<u32> {
+        (0..).zip(&self.leading).filter_map(|(member, term)| term.map(|_| member)).collect()
+    }
+
     /// The faults whose marks were said, from the first to strike.
     pub(crate) fn due(&mut self) -> &mut Vec<Due> {
         self.due.sort_by_key(|due| (due.at_ns, due.fault));

@@ -7,9 +7,9 @@ use crate::observer::Observer;
 use crate::sampler::Sampler;
 use crate::storm::{Due, Senses, Storm, Turn};
 use crate::{Cost, Outcome, Swerve, Trial, empty_record};
-use faults::Ns;
+use faults::{Ns, What};
 use record::{ClusterHistory, Config, Operation, Record, Request, Sight};
-use rt::sim::{DiskFaults, Exit, ExitReason, HostId, LinkConfig, Panicked, World};
+use rt::sim::{DiskFaults, Exit, ExitReason, HostId, LinkConfig, Panicked, Withheld, World};
 use seaworthy::{Server, ServerConfig};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -91,6 +91,8 @@ pub(crate) struct Stage {
     pub(crate) observer: Arc<Mutex<Observer>>,
     sampler: Mutex<Sampler>,
     storm: Mutex<Storm>,
+    /// By host and fault: where something is withheld.
+    withheld: Mutex<BTreeMap<(Host, u32), Withheld>>,
     /// Told when a fault is due because of a mark.
     due: Arc<Notify>,
     /// Told when a client asks for a compaction.
@@ -133,6 +135,7 @@ impl Stage {
             observer,
             sampler: Mutex::new(Sampler::new(config.members)),
             storm: Mutex::new(storm),
+            withheld: Mutex::default(),
             due: Arc::new(Notify::new()),
             compaction,
             running: members.iter().map(|_| Mutex::new(None)).collect(),
@@ -278,9 +281,9 @@ impl Stage {
 
     /// Does to the world what the storm says.
     fn turn(&self, now_ns: Ns, take: impl FnOnce(&mut Storm, &Senses<'_>) -> (Vec<Action>, Vec<Turn>)) {
-        let (leader, (members, clients)) = {
+        let (leader, leading, (members, clients)) = {
             let observer = lock(&self.observer);
-            (observer.last_leader(), observer.busy(now_ns))
+            (observer.last_leader(), observer.leading(), observer.busy(now_ns))
         };
         let busy = |host: Host| match host {
             Host::Member(member) => {
@@ -290,7 +293,12 @@ impl Stage {
             Host::Client(client) => clients[client as usize],
             Host::Node(node) => lock(&self.observer).node_is_busy(node),
         };
-        let senses = Senses { leader, busy: &busy, blown: &|host| self.world.fuses_blown(self.id(host)) };
+        let felt = |what: &What, host: Host| match what {
+            What::Fuse { .. } => Some(self.world.fuses_blown(self.id(host))),
+            What::Withhold { .. } => Some(self.world.withheld(self.id(host))),
+            _ => None,
+        };
+        let senses = Senses { leader, leading, busy: &busy, felt: &felt };
         let (actions, turns) = take(&mut lock(&self.storm), &senses);
         turns.iter().for_each(|turn| lock(&self.observer).turned(now_ns, turn));
         actions.iter().for_each(|action| self.act(*action));
@@ -327,6 +335,13 @@ impl Stage {
             }
             Action::Fuse(host, bytes) => world.fuse(id(host), API_PORT, bytes),
             Action::Defuse(host) => world.defuse(id(host)),
+            Action::Withhold(host, fault, nth) => {
+                let withheld = world.withhold(id(host), API_PORT, nth);
+                lock(&self.withheld).extend(withheld.map(|withheld| ((host, fault), withheld)));
+            }
+            Action::Deliver(host, fault) => {
+                lock(&self.withheld).remove(&(host, fault)).into_iter().for_each(|withheld| world.deliver(withheld));
+            }
             Action::PowerOff(host) => world.power_off(id(host)),
             Action::Start(host) => {
                 world.restart(id(host));
@@ -408,7 +423,7 @@ impl Stage {
         let seen = lock(&self.observer).close();
         let storm = std::mem::replace(&mut *lock(&self.storm), Storm::over());
         let record = Record {
-            strikes: storm.into_strikes(),
+            strikes: storm.into_strikes(self.world.now_ns()),
             operations,
             watches,
             observations: seen.observations,

@@ -8,7 +8,8 @@
 //!
 //! Pure but for its own state: who calls it acts on the world.
 //!
-//! **Invariant:** after `faults_ns` no fault is active (`everything_is_over_when_the_time_of_faults_is`).
+//! **Invariant:** after `faults_ns` no fault is active but one that outlasts it by its kind
+//! (`everything_is_over_when_the_time_of_faults_is`).
 
 use crate::effects::{self, Action, Active, Host, Situation, Topology, Wanted};
 use faults::{Fault, Ns, Schedule, What, When};
@@ -50,10 +51,13 @@ pub(crate) enum Sign {
 pub(crate) struct Senses<'a> {
     /// The member that last said that it leads.
     pub(crate) leader: Option<u32>,
+    /// The members that believe that they lead.
+    pub(crate) leading: Vec<u32>,
     /// Whether a host is at work.
     pub(crate) busy: &'a dyn Fn(Host) -> bool,
-    /// How many connections to a host fuses have reset so far.
-    pub(crate) blown: &'a dyn Fn(Host) -> u64,
+    /// How often what such a fault does has had an effect on a host so far; `None` if that is not counted, and whoever was
+    /// at work when it struck felt it.
+    pub(crate) felt: &'a dyn Fn(&What, Host) -> Option<u64>,
 }
 
 /// A fault whose mark was said, or whose effect is there.
@@ -76,9 +80,12 @@ pub(crate) enum Turn {
 }
 
 impl Storm {
-    /// Nothing strikes such that it would last beyond `faults_ns`.
+    /// Nothing strikes such that it would last beyond `faults_ns`, but for what outlasts it by its kind.
     pub(crate) fn new(schedule: &Schedule, topology: Topology, faults_ns: Ns) -> Self {
-        let in_time = schedule.faults.iter().filter(|fault| fault.when.earliest() + fault.for_ns <= faults_ns);
+        let in_time = schedule.faults.iter().filter(|fault| {
+            let earliest_ns = fault.when.earliest();
+            earliest_ns + if fault.kind.outlasts() { 0 } else { fault.for_ns } <= faults_ns
+        });
         let (mut coming, waiting): (Vec<Fault>, Vec<Fault>) =
             in_time.cloned().partition(|fault| matches!(fault.when, When::At(_)));
         coming.sort_by_key(|fault| std::cmp::Reverse((fault.when.earliest(), fault.id)));
@@ -141,7 +148,7 @@ impl Storm {
         let mut turns = Vec::new();
         for due in due {
             if let Some(fault) = self.waiting.remove(&due.fault)
-                && now_ns + fault.for_ns <= self.faults_ns
+                && (fault.kind.outlasts() || now_ns + fault.for_ns <= self.faults_ns)
             {
                 turns.push(self.strike(now_ns, fault, Some(due.member), senses));
             }
@@ -157,8 +164,9 @@ impl Storm {
         &self.is
     }
 
-    /// What struck, in order of time.
-    pub(crate) fn into_strikes(self) -> Vec<Strike> {
+    /// What struck until the trial's end, in order of time.
+    pub(crate) fn into_strikes(mut self, ended_ns: Ns) -> Vec<Strike> {
+        self.strikes.iter_mut().for_each(|strike| strike.until_ns = strike.until_ns.min(ended_ns));
         self.strikes
     }
 
@@ -171,15 +179,17 @@ impl Storm {
             let strike = self.strikes.iter_mut().rev().find(|strike| strike.fault == id);
             let strike = strike.expect("what is active has struck");
             strike.until_ns = now_ns;
-            if let Some(Active { fault: Fault { what: What::Fuse { .. }, .. }, hosts, blown, .. }) = ended {
-                strike.busy = total(&hosts, senses.blown) > blown;
+            if let Some(felt) =
+                ended.and_then(|ended| Some(total(&ended.fault.what, &ended.hosts, senses)? > ended.felt))
+            {
+                strike.busy = felt;
             }
         }
     }
 
     fn strike(&mut self, now_ns: Ns, fault: Fault, marked: Option<u32>, senses: &Senses<'_>) -> Turn {
-        let situation = Situation { leader: senses.leader, marked };
-        let hosts = effects::resolve(fault.what.target(), situation, self.topology);
+        let situation = Situation { leader: senses.leader, leading: senses.leading.clone(), marked };
+        let hosts = effects::resolve(fault.what.target(), &situation, self.topology);
         let consequences = effects::consequences(&fault.what, &hosts, self.topology);
         let strike = Strike {
             fault: fault.id,
@@ -194,15 +204,15 @@ impl Storm {
             severed: consequences.severed,
         };
         self.strikes.push(strike.clone());
-        let blown = total(&hosts, senses.blown);
-        self.active.insert(fault.id, Active { fault, from_ns: now_ns, hosts, blown });
+        let felt = total(&fault.what, &hosts, senses).unwrap_or_default();
+        self.active.insert(fault.id, Active { fault, from_ns: now_ns, hosts, felt });
         Turn::Struck(strike)
     }
 }
 
-/// How many fuses have blown on all of these hosts.
-fn total(hosts: &[Host], blown: &dyn Fn(Host) -> u64) -> u64 {
-    hosts.iter().map(|host| blown(*host)).sum()
+/// How often what such a fault does has had an effect on any of these hosts; `None` if that is not counted.
+fn total(what: &What, hosts: &[Host], senses: &Senses<'_>) -> Option<u64> {
+    hosts.iter().map(|host| (senses.felt)(what, *host)).sum()
 }
 
 impl Active {
@@ -225,7 +235,7 @@ mod tests {
     }
 
     fn senses<'a>(leader: Option<u32>, busy: &'a dyn Fn(Host) -> bool) -> Senses<'a> {
-        Senses { leader, busy, blown: &|_| 0 }
+        Senses { leader, leading: leader.into_iter().collect(), busy, felt: &|_, _| None }
     }
 
     fn marked() -> When {
@@ -243,7 +253,7 @@ mod tests {
         assert_eq!(storm.next_ns(SECOND), Some(2 * SECOND));
         let (actions, turns) = storm.advance(2 * SECOND, &[], &senses(Some(0), &|_| false));
         assert_eq!((actions, turns), (vec![Action::Start(Host::Member(2))], vec![Turn::Healed(7)]));
-        let strikes = storm.into_strikes();
+        let strikes = storm.into_strikes(10 * SECOND);
         assert_eq!((strikes[0].from_ns, strikes[0].until_ns, strikes[0].busy), (SECOND, 2 * SECOND, true));
         assert_eq!((&strikes[0].members[..], &strikes[0].disabled[..]), (&[2][..], &[2][..]));
     }
@@ -258,7 +268,7 @@ mod tests {
         let due = Due { fault: 7, at_ns: 3 * SECOND, member: 1 };
         let (actions, _) = storm.advance(3 * SECOND, &[due, due], &senses(None, &|_| true));
         assert_eq!(actions, [Action::Kill(Host::Member(1))]);
-        assert_eq!(storm.into_strikes().len(), 1);
+        assert_eq!(storm.into_strikes(10 * SECOND).len(), 1);
     }
 
     #[test]
@@ -300,11 +310,26 @@ mod tests {
         };
         let faults = vec![fuse(1, SECOND, 0), fuse(2, SECOND, 1)];
         let mut storm = Storm::new(&Schedule { faults }, TOPOLOGY, 10 * SECOND);
-        let blown = |since: u64| move |host| if host == Host::Member(0) { since } else { 4 };
-        storm.advance(SECOND, &[], &Senses { leader: None, busy: &|_| true, blown: &blown(2) });
-        storm.advance(2 * SECOND, &[], &Senses { leader: None, busy: &|_| true, blown: &blown(3) });
-        let busy: Vec<bool> = storm.into_strikes().iter().map(|strike| strike.busy).collect();
+        let blown = |since: u64| move |_: &What, host| Some(if host == Host::Member(0) { since } else { 4 });
+        storm.advance(SECOND, &[], &Senses { felt: &blown(2), ..senses(None, &|_| true) });
+        storm.advance(2 * SECOND, &[], &Senses { felt: &blown(3), ..senses(None, &|_| true) });
+        let busy: Vec<bool> = storm.into_strikes(10 * SECOND).iter().map(|strike| strike.busy).collect();
         assert_eq!(busy, [true, false]);
+    }
+
+    #[test]
+    fn what_outlasts_the_time_of_faults_is_there_until_the_end() {
+        let frozen = Fault { kind: Kind::Frozen, for_ns: 60 * SECOND, ..kill(1, When::At(9 * SECOND), Target::Leader) };
+        let too_long = Fault { for_ns: 60 * SECOND, ..kill(2, When::At(9 * SECOND), Target::Leader) };
+        let mut storm = Storm::new(&Schedule { faults: vec![frozen, too_long] }, TOPOLOGY, 10 * SECOND);
+        storm.advance(9 * SECOND, &[], &senses(Some(1), &|_| true));
+        storm.advance(68 * SECOND, &[], &senses(Some(1), &|_| true));
+        assert!(storm.is().keeps_down(Host::Member(1)));
+        let strikes = storm.into_strikes(40 * SECOND);
+        assert_eq!(
+            strikes.iter().map(|strike| (strike.fault, strike.until_ns)).collect::<Vec<_>>(),
+            [(1, 40 * SECOND)]
+        );
     }
 
     #[test]

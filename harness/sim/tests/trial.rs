@@ -139,13 +139,59 @@ fn trials_with_faults_hold_and_converge() {
         let planned = trial.schedule.faults.len();
         let record = run(trial).record;
         judge(&record);
-        let states = last_states(&record);
+        let frozen = record.frozen_members();
+        let all = (0..).zip(last_states(&record));
+        let states: Vec<_> = all.filter(|(member, _)| !frozen.contains(member)).map(|(_, state)| state).collect();
         assert!(states.iter().all(|state| *state == states[0]), "seed {seed}: {states:?}");
         assert!(!record.strikes.is_empty() && record.strikes.len() <= planned, "seed {seed}");
-        assert!(record.strikes.iter().all(|strike| strike.until_ns <= record.healed_ns), "seed {seed}");
+        assert!(record.strikes.iter().all(|it| it.until_ns <= record.healed_ns || it.kind.outlasts()), "seed {seed}");
         let (asked, answered) = (record.operations.len(), answered(&record));
         assert!(answered * 2 > asked, "seed {seed}: {answered} of {asked} operations were answered");
     }
+}
+
+#[test]
+fn a_minority_that_nobody_heals_holds_up_nobody_else() {
+    for (seed, what) in (20..).zip([
+        What::Partition { side: Target::Leader, cut: Cut::Symmetric },
+        What::Pause { target: Target::Leader },
+        What::PowerLoss { target: Target::Follower },
+        What::Kill { target: Target::Leader },
+    ]) {
+        let calm = shorter("calm", 10, 20);
+        let (when, for_ns) = (When::At(9 * SECOND), calm.faults_ns + calm.calm_ns);
+        let faults = vec![Fault { id: 1, kind: Kind::Frozen, when, for_ns, what }];
+        let record = run(Trial { schedule: Schedule { faults }, ..trial(calm, seed) }).record;
+        judge(&record);
+        let frozen = record.frozen_members();
+        assert_eq!(frozen.len(), 1, "seed {seed}");
+        let late = |operation: &&record::Operation| operation.invoked_ns > 15 * SECOND;
+        let asked = record.operations.iter().filter(late).count();
+        let answered = record.operations.iter().filter(late).filter(|it| matches!(it.outcome, Outcome::Ok { .. }));
+        assert!(answered.count() * 2 > asked, "seed {seed}: hardly anything of {asked} operations was answered");
+        let states = last_states(&record);
+        let (ill, well): (Vec<_>, Vec<_>) = (0..).zip(states).partition(|(member, _)| frozen.contains(member));
+        assert!(well[0].1 == well[1].1 && ill[0].1.1 < well[0].1.1, "seed {seed}: {ill:?} {well:?}");
+    }
+}
+
+#[test]
+fn what_is_withheld_from_an_informer_was_on_its_way() {
+    let config = shorter("squall", 20, 30);
+    let fault = |id, nth, what: fn(u32) -> What| Fault {
+        id,
+        kind: Kind::EventsWithheld,
+        when: When::At(12 * SECOND),
+        for_ns: 6 * SECOND,
+        what: what(nth),
+    };
+    let of_all = |nth| What::Withhold { target: Target::Members(vec![0, 1, 2]), nth };
+    let of_nobody = |nth| What::Withhold { target: Target::Members(vec![]), nth };
+    let faults = vec![fault(1, 0, of_all), fault(2, 1, of_all), fault(3, 0, of_nobody)];
+    let record = run(Trial { schedule: Schedule { faults }, twin: false, ..trial(config, 9) }).record;
+    judge(&record);
+    let busy: Vec<bool> = record.strikes.iter().map(|strike| strike.busy).collect();
+    assert_eq!(busy, [true, true, false]);
 }
 
 #[test]

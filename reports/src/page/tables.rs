@@ -75,7 +75,9 @@ pub(super) fn coverage(out: &mut String, summary: &Summary) {
         }
     }
     out.push_str("</tr></thead>\n<tbody>\n");
-    for kind in Kind::all().filter(|kind| orchestrates || Kind::STORE.contains(kind)) {
+    // Nobody is missed who is not frozen: only some scenarios leave a minority as it is.
+    let frozen = Some(Kind::Frozen).filter(|kind| summary.faults.contains_key(kind.name()));
+    for kind in Kind::all().filter(|kind| orchestrates || Kind::STORE.contains(kind)).chain(frozen) {
         let struck = summary.faults.get(kind.name()).copied().unwrap_or_default();
         let tone = if struck.busy == 0 { " class=\"warn\"" } else { "" };
         let (name, places) = (kind.name(), summary.coverage.get(kind.name()));

@@ -39,15 +39,19 @@ pub(super) fn family(kind: Kind) -> &'static str {
         | Kind::PartitionMajority
         | Kind::PartitionOneWay
         | Kind::PartitionBridge
+        | Kind::PartitionRing
+        | Kind::PartitionPrimaries
         | Kind::LinkLoss
         | Kind::LinkDelay
         | Kind::LinkHold
+        | Kind::LinkUnclog
         | Kind::NodePartition
         | Kind::NodeLink
         | Kind::Reset
         | Kind::ApiLag
         | Kind::ResponseDrop
-        | Kind::WatchCut => "net",
+        | Kind::WatchCut
+        | Kind::EventsWithheld => "net",
         Kind::Kill
         | Kind::Restart
         | Kind::PowerLoss
@@ -58,7 +62,8 @@ pub(super) fn family(kind: Kind) -> &'static str {
         | Kind::NodePowerLoss
         | Kind::NodePause
         | Kind::NodeLost
-        | Kind::ZoneLost => "power",
+        | Kind::ZoneLost
+        | Kind::Frozen => "power",
         Kind::ClockOffset | Kind::ClockDrift | Kind::ClockSteps | Kind::ClockFreeze | Kind::NodeClock => "clock",
         Kind::DiskError | Kind::DiskStall | Kind::DiskFull | Kind::NodeDisk => "disk",
         Kind::ContainerCrash | Kind::ContainerSick | Kind::ContainerSlow => "sick",

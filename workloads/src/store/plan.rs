@@ -360,6 +360,7 @@ mod tests {
             scenario: "store".into(),
             members: 3,
             one_more_permille: 0,
+            freeze_minority_permille: 0,
             client_hosts: 2,
             faults_ns: SECOND,
             calm_ns: SECOND,

@@ -62,5 +62,9 @@ lies! {
         fuses_never_blow,
         /// What the acceptor of a connection with a fuse writes arrives, and only then it is reset.
         what_blows_a_fuse_arrives,
+        /// What is withheld arrives all the same.
+        what_is_withheld_arrives,
+        /// Where something is withheld from one, it is from all who could have been chosen.
+        all_is_withheld,
     }
 }

@@ -42,7 +42,7 @@ pub use lies::Lies;
 pub use panics::Panicked;
 pub use profile::TaskCost;
 pub use timers::ClockState;
-pub use world::{HostId, Stats, World};
+pub use world::{HostId, Stats, Withheld, World};
 
 pub use crate::disk::{DiskConfig, DiskFaults, DiskStats, Lies as DiskLies};
 pub use crate::net::sim::{LinkConfig, NetworkStats, ResolverConfig, TcpConfig};

@@ -35,6 +35,13 @@ const FORGET_TASKS_EVERY: u64 = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostId(pub(crate) u32);
 
+/// Names a connection of one world on which something is withheld.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Withheld {
+    pub(crate) connection: u32,
+    pub(crate) generation: u32,
+}
+
 /// A handle to the simulation, for whoever runs in it. Times are true time, whatever clocks show. Cheap to clone.
 ///
 /// Methods that take a [`HostId`] panic on one of another world.
@@ -223,6 +230,27 @@ impl World {
     /// How many connections that were accepted on `host` a fuse has reset so far.
     pub fn fuses_blown(&self, host: HostId) -> u64 {
         self.network(|network| network.fuses_blown(host.0))
+    }
+
+    /// Withholds what the acceptor says on one connection, as a stuck proxy on the way would: one of those that are open now,
+    /// were accepted on `host` at `port` and on which the acceptor last wrote a second or more after it was last written to,
+    /// so that it has news and does not just answer. Of these it is the `nth`, counted round, from the one that had news
+    /// last; those on which something is withheld already do not count. What had left the acceptor before arrives.
+    ///
+    /// `None` if there is no such connection.
+    pub fn withhold(&self, host: HostId, port: u16, nth: u32) -> Option<Withheld> {
+        self.network(|network| network.withhold(host.0, port, nth))
+    }
+
+    /// Sends all that waits in the connection on its way at once, a reset last, and withholds no more. Nothing if the
+    /// connection is gone; what waits is gone too if the acceptor's end was reset or lost its power meanwhile.
+    pub fn deliver(&self, withheld: Withheld) {
+        self.network(|network| network.deliver(withheld));
+    }
+
+    /// How often something that was said on a connection that was accepted on `host` had to wait, so far.
+    pub fn withheld(&self, host: HostId) -> u64 {
+        self.network(|network| network.withheld(host.0))
     }
 
     /// What the disk of `host` has done so far.

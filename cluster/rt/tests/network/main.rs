@@ -7,6 +7,7 @@
 mod common;
 mod fuses;
 mod told;
+mod withheld;
 
 use std::future::Future;
 use std::io::ErrorKind;
@@ -99,6 +100,11 @@ sentences! {
     a_fuse_resets_a_connection_in_the_middle_of_what_its_acceptor_says: [fuses_never_blow, what_blows_a_fuse_arrives],
     a_fuse_of_no_bytes_swallows_an_answer_and_not_the_question: [fuses_never_blow, what_blows_a_fuse_arrives],
     a_fuse_leaves_alone_what_it_is_not_put_into: [],
+    what_is_withheld_waits_and_comes_out_at_once: [what_is_withheld_arrives],
+    news_are_withheld_from_one_alone_and_answers_from_nobody: [what_is_withheld_arrives, all_is_withheld],
+    each_withholding_has_a_connection_of_its_own: [what_is_withheld_arrives, all_is_withheld],
+    the_end_of_a_stream_and_a_reset_are_withheld_too: [what_is_withheld_arrives],
+    who_gives_up_meanwhile_is_not_told_later: [],
 }
 
 #[test]
@@ -124,6 +130,11 @@ mod checks {
         a_redirected_connection_goes_to_one_of_its_backends, a_reset_is_told_to_both_ends_and_new_connections_work,
         an_added_address_is_a_namespace_of_its_own, an_added_address_outlives_the_process_and_not_a_reboot,
         told_names_resolve_until_a_reboot,
+    };
+    pub use crate::withheld::{
+        each_withholding_has_a_connection_of_its_own, news_are_withheld_from_one_alone_and_answers_from_nobody,
+        the_end_of_a_stream_and_a_reset_are_withheld_too, what_is_withheld_waits_and_comes_out_at_once,
+        who_gives_up_meanwhile_is_not_told_later,
     };
 
     pub async fn connecting_to_a_dead_host_is_silence(scene: Scene) {

@@ -124,11 +124,13 @@ fn beliefs<'a>(world: &World<'a>) -> BTreeMap<&'a str, Vec<Belief>> {
 fn misled(world: &World<'_>, member: u32, from_ns: Ns, until_ns: Ns) -> bool {
     let misleads = |strike: &Strike| match strike.kind {
         Kind::Pause | Kind::ClockFreeze => true,
-        Kind::ClockDrift => {
+        Kind::ClockDrift | Kind::Frozen => {
             let fault = world.record.schedule.faults.iter().find(|fault| fault.id == strike.fault);
             match fault.map(|fault| &fault.what) {
                 Some(What::ClockDrift { permille, .. }) => permille.abs_diff(1000) > RATES_PERMILLE,
-                // Nobody knows how far it was off.
+                // It runs, though nobody hears it, or does not run.
+                Some(What::Partition { .. } | What::Kill { .. } | What::PowerLoss { .. }) => false,
+                // It is stopped, or nobody knows how far it was off.
                 _ => true,
             }
         }

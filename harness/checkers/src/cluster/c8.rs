@@ -18,7 +18,7 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
         return findings.verdict();
     }
     let timeline = Timeline::new(world);
-    for (process, cached) in &world.record.cluster.end.caches {
+    for (process, cached) in world.record.cluster.end.caches.iter().filter(|(process, _)| !world.is_frozen(process)) {
         compare(world, &timeline, process, cached, &mut findings);
     }
     findings.verdict()
@@ -75,6 +75,7 @@ fn superseded_ns(history: &[&Commit], known: Option<i64>) -> Option<Option<Ns>> 
 mod tests {
     use super::*;
     use crate::cluster::tale::{Tale, pod};
+    use record::Kind;
 
     const A: &str = "/registry/core/pods/default/a";
     const B: &str = "/registry/core/pods/default/b";
@@ -97,6 +98,20 @@ mod tests {
     fn a_cache_that_is_a_moment_behind_passes() {
         tale(&[(A, 3)]).passes(check, Guarantee::C8, 1);
         tale(&[(A, 3), (B, 4)]).passes(check, Guarantee::C8, 2);
+    }
+
+    #[test]
+    fn of_a_member_that_nobody_heals_nothing_is_expected_and_of_the_others_no_less() {
+        let mut tale = tale(&[]);
+        let x = tale.record.cluster.end.caches["s1/x"].clone();
+        tale.record.cluster.end.caches.insert("s10/x".into(), Cached { objects: [(A.to_owned(), 3)].into(), ..x });
+        tale.strike(Kind::Frozen, 20, 600).members = vec![0];
+        tale.passes(check, Guarantee::C8, 1);
+        tale.record.strikes[0].members = vec![9];
+        tale.flags(check, &format!("s1/x does not know {A}, which has been out of date for 599000000000 ns"));
+        tale.record.strikes[0].until_ns = tale.record.healed_ns;
+        tale.record.cluster.end.caches.remove("s1/x");
+        tale.passes(check, Guarantee::C8, 1);
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub use twin::{effective_writes_of, twin_of};
 use crate::log::Log;
 use faults::Ns;
 use record::{Cluster, Record, SAMPLE_NS, Verdict};
+use std::collections::BTreeSet;
 
 /// A trial of an orchestrator, as its checkers see it.
 pub(crate) struct World<'a> {
@@ -58,19 +59,23 @@ pub(crate) struct World<'a> {
     pub(crate) commits: Vec<Commit>,
     /// Every change of a fence, in order of revision.
     pub(crate) fences: Vec<facts::FenceCommit<'a>>,
-    /// Q: no fault is active after it, and no user changes a spec.
+    /// Q: no fault is active after it but what is frozen, and no user changes a spec.
     pub(crate) quiet_ns: Ns,
+    /// Members of which nothing is expected in the end.
+    frozen: BTreeSet<u32>,
 }
 
 impl<'a> World<'a> {
     /// `None` for a trial without an orchestrator.
     pub(crate) fn new(record: &'a Record, log: &Log<'a>) -> Option<Self> {
         let cluster = record.config.cluster.as_ref()?;
-        let healed_ns = record.strikes.iter().map(|strike| strike.until_ns).max().unwrap_or(0);
+        let heals = record.strikes.iter().filter(|strike| !strike.is_frozen(record.ended_ns));
+        let healed_ns = heals.map(|strike| strike.until_ns).max().unwrap_or(0);
         let written_ns = record.cluster.writes.iter().map(|write| write.completed_ns).max().unwrap_or(0);
         let quiet_ns = healed_ns.max(written_ns).max(record.healed_ns);
         let commits = objects::commits(log, SAMPLE_NS + record.slack_ns);
-        Some(Self { record, cluster, commits, fences: facts::fences(log), quiet_ns })
+        let frozen = record.frozen_members();
+        Some(Self { record, cluster, commits, fences: facts::fences(log), quiet_ns, frozen })
     }
 }
 
@@ -78,6 +83,13 @@ impl World<'_> {
     /// How much later than it happened a change may be seen in the store.
     pub(crate) fn sample_ns(&self) -> Ns {
         SAMPLE_NS + self.record.slack_ns
+    }
+
+    /// Whether a process, called as in [`record::EndState`], is on a member that nobody heals: how it stands in the end says
+    /// nothing.
+    pub(crate) fn is_frozen(&self, process: &str) -> bool {
+        let host = process.split('/').next().unwrap_or_default();
+        self.frozen.iter().any(|member| *host == format!("s{}", member + 1))
     }
 }
 

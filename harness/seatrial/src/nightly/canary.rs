@@ -38,6 +38,7 @@ fn config() -> anyhow::Result<Config> {
     Ok(Config {
         scenario: NAME.to_owned(),
         one_more_permille: 0,
+        freeze_minority_permille: 0,
         faults_ns: 15 * SECOND_NS,
         calm_ns: 15 * SECOND_NS,
         faults: true,

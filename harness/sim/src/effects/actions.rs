@@ -30,6 +30,10 @@ pub(crate) enum Action {
     Fuse(Host, u64),
     /// Take out all of a host's fuses.
     Defuse(Host),
+    /// Withhold what a host's API server says on a connection, for this fault: on the so-manieth.
+    Withhold(Host, u32, u32),
+    /// Let out what is withheld for this fault.
+    Deliver(Host, u32),
     /// Start a process that was killed; power is on.
     Start(Host),
     /// Give a host its power back, and with it its process.
@@ -54,6 +58,7 @@ pub(crate) fn actions(before: &Wanted, after: &Wanted) -> Vec<Action> {
         }
     }
     fuse_actions(before, after, &mut actions);
+    withheld_actions(before, after, &mut actions);
     let hosts: BTreeSet<Host> = before.hosts.keys().chain(after.hosts.keys()).copied().collect();
     for host in hosts {
         let trouble = |wanted: &Wanted| wanted.hosts.get(&host).copied().unwrap_or_default();
@@ -68,6 +73,13 @@ fn fuse_actions(before: &Wanted, after: &Wanted, actions: &mut Vec<Action>) {
     actions.extend(hosts(before).difference(&hosts(after)).map(|host| Action::Defuse(*host)));
     let new = after.fuses.iter().filter(|(at, _)| !before.fuses.contains_key(at));
     actions.extend(new.map(|((host, _), bytes)| Action::Fuse(*host, *bytes)));
+}
+
+fn withheld_actions(before: &Wanted, after: &Wanted, actions: &mut Vec<Action>) {
+    let over = before.withheld.keys().filter(|at| !after.withheld.contains_key(at));
+    actions.extend(over.map(|(host, fault)| Action::Deliver(*host, *fault)));
+    let new = after.withheld.iter().filter(|(at, _)| !before.withheld.contains_key(at));
+    actions.extend(new.map(|((host, fault), nth)| Action::Withhold(*host, *fault, *nth)));
 }
 
 fn host_actions(host: Host, was: HostTrouble, is: HostTrouble, actions: &mut Vec<Action>) {

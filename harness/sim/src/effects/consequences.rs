@@ -2,7 +2,7 @@
 
 use faults::{DiskFault, Ns, What};
 
-use super::aim::{cut_links, lagging_links, links_from, links_of};
+use super::aim::{clogged_links, cut_links, lagging_links, links_from, links_of};
 use super::wanted::TRUE_RATE;
 use super::{Host, Topology};
 
@@ -43,6 +43,7 @@ pub(crate) fn consequences(what: &What, hosts: &[Host], topology: Topology) -> C
         }
         What::Hold { .. } => severed(links_from(hosts, topology).collect()),
         What::Lag { .. } => severed(lagging_links(hosts, topology).collect()),
+        What::Clog { to, .. } => severed(clogged_links(hosts, *to, topology).collect()),
         What::Kill { .. }
         | What::Restart { .. }
         | What::PowerLoss { .. }
@@ -59,6 +60,7 @@ pub(crate) fn consequences(what: &What, hosts: &[Host], topology: Topology) -> C
         | What::Containers { .. }
         | What::Reset { .. }
         | What::Fuse { .. }
+        | What::Withhold { .. }
         | What::ClockDrift { .. } => Consequences::default(),
     }
 }

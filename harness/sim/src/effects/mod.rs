@@ -44,10 +44,12 @@ pub(crate) struct Topology {
 }
 
 /// What decides whom a fault hits, when it strikes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Situation {
     /// The member that last said that it leads.
     pub(crate) leader: Option<u32>,
+    /// The members that believe that they lead.
+    pub(crate) leading: Vec<u32>,
     /// The member that said what this fault waited for.
     pub(crate) marked: Option<u32>,
 }
@@ -59,8 +61,8 @@ pub(crate) struct Active {
     pub(crate) from_ns: Ns,
     /// Whom it hit.
     pub(crate) hosts: Vec<Host>,
-    /// How many connections to these hosts fuses had reset before.
-    pub(crate) blown: u64,
+    /// How often what it does had had an effect on these hosts before, if that is counted.
+    pub(crate) felt: u64,
 }
 
 impl Topology {

@@ -24,9 +24,9 @@ fn play(faults: &[What], steps: &[i32]) -> Vec<Vec<Action>> {
             active.remove(&number);
         } else {
             let what = faults[number as usize - 1].clone();
-            let hosts = resolve(what.target(), Situation::default(), TOPOLOGY);
+            let hosts = resolve(what.target(), &Situation::default(), TOPOLOGY);
             let fault = Fault { id: number, kind: Kind::Kill, when: When::At(0), for_ns: 0, what };
-            active.insert(number, Active { fault, from_ns: 0, hosts, blown: 0 });
+            active.insert(number, Active { fault, from_ns: 0, hosts, felt: 0 });
         }
         let next = wanted(&active, TOPOLOGY, 0, &is);
         done.push(actions(&is, &next));
@@ -130,6 +130,57 @@ fn fuses_go_in_when_each_fault_strikes_and_come_out_with_the_last() {
 }
 
 #[test]
+fn in_a_ring_each_member_hears_another_majority() {
+    let hears = |members: u32, side: Target| -> Vec<Vec<u32>> {
+        let topology = Topology { members, ..TOPOLOGY };
+        let cut = aim::cut_links(&resolve(&side, &Situation::default(), topology), &Cut::Ring, topology);
+        let heard = |to: u32| (0..members).filter(move |from| from != &to);
+        let passes = |from: u32, to: u32| !cut.contains(&(Host::Member(from), Host::Member(to)));
+        (0..members).map(|to| heard(to).filter(|from| passes(*from, to)).collect()).collect()
+    };
+    let named = |members: &[u32]| Target::Members(members.to_vec());
+    assert_eq!(hears(5, named(&[])), [[1, 4], [0, 2], [1, 3], [2, 4], [0, 3]]);
+    assert_eq!(hears(5, named(&[0, 2, 4, 1, 3])), [[2, 3], [3, 4], [0, 4], [0, 1], [1, 2]]);
+    assert_eq!(hears(5, named(&[3])), hears(5, named(&[3, 0, 1, 2, 4])));
+    assert_eq!(hears(4, named(&[])), [[1, 3], [0, 2], [1, 3], [0, 2]]);
+    assert_eq!(hears(3, named(&[1, 0, 2])), [vec![1], vec![0, 2], vec![1]]);
+    for members in 3..10 {
+        let mut majorities = std::collections::BTreeSet::new();
+        for (member, mut heard) in (0..).zip(hears(members, named(&[]))) {
+            heard.push(member);
+            heard.sort_unstable();
+            assert!(heard.len() as u32 > members / 2, "{members} members: {heard:?}");
+            majorities.insert(heard);
+        }
+        assert_eq!(majorities.len() as u32, members, "{majorities:?}");
+    }
+}
+
+#[test]
+fn whoever_believes_to_lead_is_a_primary() {
+    let hosts = |situation: &Situation| resolve(&Target::Leaders, situation, TOPOLOGY);
+    assert_eq!(hosts(&Situation { leader: Some(2), leading: vec![0, 2], marked: None }), [M0, M2]);
+    assert_eq!(hosts(&Situation { leader: Some(2), ..Situation::default() }), [M2]);
+}
+
+#[test]
+fn links_clog_one_after_the_other_and_go_in_another_order() {
+    let clog = |from, to| What::Clog { target: Target::Member(from), to };
+    let done = play(&[clog(0, 1), clog(1, 2), clog(1, 1)], &[1, 2, 3, -1, -2, -3]);
+    assert_eq!(done[..2], [vec![Action::Hold(M0, M1)], vec![Action::Hold(M1, M2)]]);
+    assert_eq!(done[2..], [vec![], vec![Action::Release(M0, M1)], vec![Action::Release(M1, M2)], vec![]]);
+}
+
+#[test]
+fn each_fault_withholds_what_it_chose_and_lets_out_nothing_else() {
+    let withhold = |nth| What::Withhold { target: Target::Member(0), nth };
+    let done = play(&[withhold(7), withhold(7)], &[1, 2, -1, -2]);
+    let actions =
+        [Action::Withhold(M0, 1, 7), Action::Withhold(M0, 2, 7), Action::Deliver(M0, 1), Action::Deliver(M0, 2)];
+    assert_eq!(done, actions.map(|action| vec![action]));
+}
+
+#[test]
 fn troubles_of_a_link_add_up() {
     let delay = What::Delay { target: Target::Member(0), delay_ns: 10, jitter_ns: 1 };
     let loss = What::Loss { target: Target::Member(1), permille: 500 };
@@ -151,7 +202,7 @@ fn a_frozen_clock_stands_still_whatever_its_drift() {
 fn a_stepping_clock_goes_forth_and_back() {
     let what = What::ClockSteps { target: Target::Member(0), step_ns: 7, every_ns: 10 };
     let fault = Fault { id: 1, kind: Kind::ClockSteps, when: When::At(100), for_ns: 40, what };
-    let active = BTreeMap::from([(1, Active { fault, from_ns: 100, hosts: vec![M0], blown: 0 })]);
+    let active = BTreeMap::from([(1, Active { fault, from_ns: 100, hosts: vec![M0], felt: 0 })]);
     let offset = |now_ns| {
         let is = wanted(&active, TOPOLOGY, now_ns, &Wanted::default());
         is.hosts.get(&M0).map_or(0, |trouble| trouble.wall_offset_ns)
@@ -170,8 +221,8 @@ fn all_is_well_when_every_fault_is_over() {
         let mut active = BTreeMap::new();
         let mut is = Wanted::default();
         for fault in &schedule.faults {
-            let hosts = resolve(fault.what.target(), Situation::default(), topology);
-            active.insert(fault.id, Active { fault: fault.clone(), from_ns: 0, hosts, blown: 0 });
+            let hosts = resolve(fault.what.target(), &Situation::default(), topology);
+            active.insert(fault.id, Active { fault: fault.clone(), from_ns: 0, hosts, felt: 0 });
             is = wanted(&active, topology, seed, &is);
         }
         while let Some((id, _)) = active.pop_first() {
@@ -185,13 +236,15 @@ fn all_is_well_when_every_fault_is_over() {
 
 #[test]
 fn availability_is_judged_by_what_faults_take_away() {
-    let on = |what: &What| consequences(what, &resolve(what.target(), Situation::default(), TOPOLOGY), TOPOLOGY);
+    let on = |what: &What| consequences(what, &resolve(what.target(), &Situation::default(), TOPOLOGY), TOPOLOGY);
     assert_eq!(on(&kill()).disabled, [0]);
     assert_eq!(on(&partition(Target::Follower, Cut::Inbound)).severed, [(0, 1), (2, 1)]);
     assert_eq!(on(&partition(Target::Client(0), Cut::Symmetric)), Consequences::default());
     assert_eq!(on(&What::Loss { target: Target::Leader, permille: 50 }), Consequences::default());
     assert_eq!(on(&What::Hold { target: Target::Leader }).severed, [(0, 1), (0, 2)]);
     assert_eq!(on(&What::Lag { target: Target::Leader }).severed, [(1, 0), (2, 0)]);
+    assert_eq!(on(&What::Clog { target: Target::Leader, to: 2 }).severed, [(0, 2)]);
+    assert_eq!(on(&What::Withhold { target: Target::Leader, nth: 2 }), Consequences::default());
     assert_eq!(on(&What::Fuse { target: Target::Leader, bytes: 0 }), Consequences::default());
     let drift = |permille| What::ClockDrift { target: Target::Leader, permille };
     assert_eq!([drift(1100), drift(1101)].map(|what| on(&what).disabled.len()), [0, 1]);

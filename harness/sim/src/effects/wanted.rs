@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use faults::{ContainerFault, DiskFault, Ns, What};
 
-use super::aim::{cut_links, lagging_links, links_from, links_of};
+use super::aim::{clogged_links, cut_links, lagging_links, links_from, links_of};
 use super::{Active, Host, Topology};
 
 /// What the faults make of the world. Whatever it does not name is as in peace.
@@ -16,6 +16,8 @@ pub(crate) struct Wanted {
     pub(super) hosts: BTreeMap<Host, HostTrouble>,
     /// By host and fault: how many bytes a fuse lets pass.
     pub(super) fuses: BTreeMap<(Host, u32), u64>,
+    /// By host and fault: on which connection what is said is withheld.
+    pub(super) withheld: BTreeMap<(Host, u32), u32>,
 }
 
 /// What ails a directed link.
@@ -149,6 +151,8 @@ pub(crate) fn next_step(active: &BTreeMap<u32, Active>, now_ns: Ns) -> Option<Ns
             | What::Lost { .. }
             | What::Reset { .. }
             | What::Lag { .. }
+            | What::Clog { .. }
+            | What::Withhold { .. }
             | What::Fuse { .. }
             | What::Disk { .. } => None,
         })
@@ -200,6 +204,10 @@ impl Wanted {
             }),
             What::Reset { .. } => hosts.for_each(|host| self.host(host).resets += 1),
             What::Lag { .. } => self.held.extend(lagging_links(&active.hosts, topology)),
+            What::Clog { to, .. } => self.held.extend(clogged_links(&active.hosts, *to, topology)),
+            What::Withhold { nth, .. } => {
+                self.withheld.extend(hosts.map(|host| ((host, active.fault.id), *nth)));
+            }
             What::Fuse { bytes, .. } => {
                 self.fuses.extend(hosts.map(|host| ((host, active.fault.id), *bytes)));
             }

@@ -15,6 +15,7 @@ use std::task::Waker;
 use crate::sim::Ns;
 
 use super::event::{CLIENT, SERVER, Side};
+use super::withhold::Waiting;
 
 /// First wait before something lost is sent again: Linux's TCP_RTO_MIN.
 pub(super) const RETRY_NS: Ns = 200_000_000;
@@ -35,6 +36,8 @@ pub(super) struct Connection {
     pub(super) server_epoch: u32,
     /// The offset of the server's pipe beyond which nothing passes.
     pub(super) fuse: Option<u64>,
+    /// What the acceptor says waits here.
+    pub(super) withheld: Option<Waiting>,
     pub(super) ends: [End; 2],
     pub(super) pipes: [Pipe; 2],
 }
@@ -48,6 +51,7 @@ impl Connection {
             established: false,
             server_epoch: 0,
             fuse: None,
+            withheld: None,
             ends: [client, server],
             pipes: [Pipe::new(there, 0, CONNECT_RETRY_NS), Pipe::new(back, 1, RETRY_NS)],
         }
@@ -126,6 +130,8 @@ pub(super) struct Pipe {
     pub(super) sent: u64,
     /// Accepted from the writing program.
     pub(super) written: u64,
+    /// When something last was.
+    pub(super) wrote_ns: Ns,
     /// The writer said that nothing follows.
     pub(super) finished: bool,
     /// What is on the link: (offset after it, arrival), both rising.
@@ -157,6 +163,7 @@ impl Pipe {
             visible,
             sent: visible,
             written: 1,
+            wrote_ns: 0,
             finished: false,
             under_way: VecDeque::new(),
             acks: VecDeque::new(),

@@ -18,6 +18,8 @@
 //! - Names take time to resolve. Nothing crosses a link at once.
 //! - A connection with a fuse is reset once its acceptor has sent a number of bytes on it: they arrive, what follows does
 //!   not, and both ends are told. Other connections are left alone.
+//! - What the acceptor of one connection says can be withheld: it waits, the end of the stream and a reset too, and comes out
+//!   all at once. What it hears, and all other connections, are left alone.
 //!
 //! An exchange costs one event, its arrival: acknowledgements carry nothing that a program sees, so that they are only
 //! noted and looked at when the sender next writes, unless a writer is blocked. The simulator knows what was lost, so
@@ -26,7 +28,7 @@
 //!
 //! Limits: streams only; no congestion control, urgent data, keep-alive or path MTU; a lost packet is sent again after a
 //! round trip if three others follow it, and otherwise only after the retransmission timeout; what is lost ahead of a
-//! fuse's reset is not sent again; the queue of a listener is bounded, the number of sockets and ports is not.
+//! fuse's reset is not sent again, nor what was withheld if the acceptor's end was reset or lost its power meanwhile; the queue of a listener is bounded, the number of sockets and ports is not.
 //!
 //! **Invariant:** what a program reads is a prefix of what the other wrote, and a connection is forgotten once both
 //! ends are (`chaos_conserves_bytes_and_leaks_nothing` in tests/determinism.rs).
@@ -41,6 +43,7 @@ mod resolver;
 mod stream;
 mod teardown;
 mod transfer;
+mod withhold;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -136,6 +139,8 @@ struct Host {
     next_port: u16,
     /// How many connections that were accepted here a fuse has reset.
     fuses_blown: u64,
+    /// How often something said on a connection that was accepted here had to wait because it was withheld.
+    withheld: u64,
 }
 
 /// Connections that wait to be accepted.
@@ -181,6 +186,7 @@ impl Network {
             kernel: Kernel::new(Random::from_seed(seed_of(self.seed, &[b"kernel", name.as_bytes()]))),
             next_port: FIRST_PORT,
             fuses_blown: 0,
+            withheld: 0,
         });
         host
     }

@@ -110,6 +110,7 @@ impl Socket {
                 room -= taken;
             }
             let written = pipe.written - before;
+            pipe.wrote_ns = now;
             network.stats.bytes += written;
             let blown = side == SERVER && network.holds_back(c);
             network.transmit(c, side, now, false);

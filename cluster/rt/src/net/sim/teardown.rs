@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use crate::sim::Ns;
 
 use super::connection::{Pipe, other};
-use super::event::{Kind, SERVER, Side};
+use super::event::{CLIENT, Kind, SERVER, Side};
 use super::link::Passage;
 use super::{Backlog, Network};
 
@@ -49,7 +49,7 @@ impl Network {
             server.open = false;
             if server.alive {
                 server.alive = false;
-                self.send_reset(c, super::event::CLIENT, now);
+                self.send_reset(c, CLIENT, now);
             }
             self.forget_if_dead(c);
         }
@@ -57,6 +57,9 @@ impl Network {
 
     /// A reset for the end `to`. It does not overtake what is under way.
     pub(super) fn send_reset(&mut self, c: u32, to: Side, now: Ns) {
+        if to == CLIENT && self.reset_waits(c) {
+            return;
+        }
         self.stats.resets += 1;
         let pipe = self.pipe(c, other(to));
         let (link, last) = (pipe.link, pipe.under_way.back().map_or(0, |last| last.1));

@@ -11,7 +11,7 @@ use crate::sim::Ns;
 
 use super::Network;
 use super::connection::{RETRY_MAX_NS, RETRY_NS, other, wake};
-use super::event::{CLIENT, Kind, Side};
+use super::event::{CLIENT, Kind, SERVER, Side};
 use super::link::{PACKET_BYTES, Passage};
 
 /// Packets behind a lost one that make its sender try again at once: they are acknowledged as coming after a gap.
@@ -26,6 +26,9 @@ impl Network {
         let (sent, end, link) = (pipe.sent, pipe.end(), pipe.link);
         let idle = pipe.gap || sent >= end;
         if !connection.ends[side].alive || connection.connecting(side) || idle && !force {
+            return;
+        }
+        if side == SERVER && self.waits(c) {
             return;
         }
         let bytes = (end - sent) as usize;
