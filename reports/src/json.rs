@@ -23,6 +23,8 @@ struct Facts<'a> {
     faults: &'a BTreeMap<String, Struck>,
     coverage: &'a Coverage,
     never_struck: Vec<&'a str>,
+    /// That the backend has no means for.
+    lacking: &'a BTreeSet<String>,
     marks: &'a BTreeMap<String, u64>,
     marks_never_reached: Vec<&'a str>,
     operations: &'a Operations,
@@ -96,6 +98,7 @@ impl Summary {
             faults: &self.faults,
             coverage: &self.coverage,
             never_struck: self.never_struck(),
+            lacking: &self.lacking,
             marks: &self.marks,
             marks_never_reached: self.never_reached(),
             operations: &self.operations,

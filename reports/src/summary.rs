@@ -59,6 +59,8 @@ pub struct Summary {
     /// What a guided search came to; `None` if the trials were none.
     #[serde(default)]
     pub guided: Option<Guided>,
+    /// Names of the kinds of fault that the trials' backend has no means for.
+    pub lacking: BTreeSet<String>,
 }
 
 /// What fails in a trial in which product code panicked, or whose process died.
@@ -203,6 +205,7 @@ impl Summary {
         if record.config.cluster.is_some() {
             self.clusters.get_or_insert_default().add(record);
         }
+        self.lacking.extend(record.config.backend.lacks().iter().map(|kind| kind.name().to_owned()));
         self.simulated_ns += record.ended_ns;
         self.cpu_ns += cpu_ns;
         self.failures.extend(failure);
@@ -247,6 +250,7 @@ impl Summary {
         self.not_judged.extend(other.not_judged.clone());
         self.real = self.real.take().or_else(|| other.real.clone());
         self.guided = self.guided.or(other.guided);
+        self.lacking.extend(other.lacking.iter().cloned());
         self.keep_the_lowest();
     }
 
@@ -284,14 +288,15 @@ impl Summary {
         self.marks.iter().filter(|(_, times)| **times == 0).map(|(mark, _)| mark.as_str()).collect()
     }
 
-    /// Kinds of faults that never struck.
+    /// Kinds of faults that never struck, and could have.
     pub fn never_struck(&self) -> Vec<&'static str> {
         let could = |kind: &Kind| match &self.real {
             Some(kinds) => kinds.contains(kind.name()),
             None => !Kind::REAL.contains(kind) && (Kind::STORE.contains(kind) || self.clusters.is_some()),
         };
         let kinds = Kind::all().chain(Kind::REAL).filter(could);
-        kinds.map(Kind::name).filter(|name| !self.faults.contains_key(*name)).collect()
+        let never = |name: &&str| !self.faults.contains_key(*name) && !self.lacking.contains(*name);
+        kinds.map(Kind::name).filter(never).collect()
     }
 
     /// Simulated seconds per CPU second; `None` without CPU time.
@@ -459,6 +464,7 @@ pub(crate) mod tests {
                 keys: 8,
                 faults: true,
                 cluster: None,
+                backend: <_>::default(),
                 rules: None,
             },
             seed,

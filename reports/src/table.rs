@@ -64,11 +64,15 @@ fn faults(summary: &Summary, colour: bool) -> String {
         builder.push_record([kind.clone(), struck.struck.to_string(), struck.busy.to_string()]);
         colours.push((struck.busy == 0).then_some(YELLOW));
     }
-    let table = coloured(rendered(builder, 1), &colours, colour);
-    match summary.never_struck().as_slice() {
-        [] => table,
-        never => format!("{table}\nnever struck: {}", never.join(", ")),
-    }
+    let mut lines = vec![coloured(rendered(builder, 1), &colours, colour)];
+    let mut names = |what: &str, kinds: Vec<&str>| {
+        if !kinds.is_empty() {
+            lines.push(format!("{what}: {}", kinds.join(", ")));
+        }
+    };
+    names("never struck", summary.never_struck());
+    names("lacking in this backend", summary.lacking.iter().map(String::as_str).collect());
+    lines.join("\n")
 }
 
 fn figures(summary: &Summary, colour: bool) -> String {
@@ -275,6 +279,21 @@ mod tests {
         let last = "search           3 rounds, 12 schedules kept; 170 situations reached, 21 of them first by the 24 \
                     mutated schedules";
         assert_eq!(summary.table().lines().last(), Some(last));
+    }
+
+    #[test]
+    fn what_a_backend_has_no_means_for_is_named_apart_from_what_never_struck() {
+        let mut under_turmoil = record(1);
+        under_turmoil.config.backend = record::Backend::Turmoil;
+        let summary = Summary::of(&under_turmoil, 1);
+        let mut merged = two_trials();
+        merged.merge(&summary);
+        for table in [summary.table(), merged.table()] {
+            let line = |beginning: &str| table.lines().find(|line| line.starts_with(beginning));
+            assert_eq!(line("lacking"), Some("lacking in this backend: link-loss"));
+            assert!(line("never struck").is_some_and(|line| line.contains("pause") && !line.contains("link-loss")));
+        }
+        assert!(!two_trials().table().contains("lacking"));
     }
 
     #[test]

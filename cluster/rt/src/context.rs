@@ -13,11 +13,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use madsim::runtime::NodeHandle;
-
 use crate::disk::SimDisk;
 use crate::random::{Random, seed_of};
-use crate::sim::{HostId, World};
+use crate::sim::{Executor, HostId, World};
 
 /// What a simulated process is and has: one per start of a process, shared by all its tasks.
 pub(crate) struct NodeContext {
@@ -31,9 +29,8 @@ pub(crate) struct NodeContext {
     pub(crate) world: World,
     /// The host's disk.
     pub(crate) disk: Arc<SimDisk>,
-    /// Where the executor runs its tasks. Each process has its own, which is never reused, so that a killed
-    /// predecessor's tasks are gone for good.
-    pub(crate) node: NodeHandle,
+    /// What runs its tasks.
+    pub(crate) executor: Executor,
     /// How often each stream was asked for.
     streams: Mutex<BTreeMap<String, u64>>,
 }
@@ -45,9 +42,9 @@ impl NodeContext {
         name: Arc<str>,
         process: u64,
         disk: Arc<SimDisk>,
-        node: NodeHandle,
+        executor: Executor,
     ) -> Arc<NodeContext> {
-        Arc::new(NodeContext { name, host, process, world, disk, node, streams: Mutex::default() })
+        Arc::new(NodeContext { name, host, process, world, disk, executor, streams: Mutex::default() })
     }
 
     /// The stream `name` of this process, each time another.

@@ -43,6 +43,11 @@ impl<T> JoinHandle<T> {
     }
 
     #[cfg(madsim)]
+    pub(crate) fn tokio(handle: tokio::task::JoinHandle<T>) -> Self {
+        JoinHandle(Join::Real(handle))
+    }
+
+    #[cfg(madsim)]
     pub(crate) fn gone() -> Self {
         JoinHandle(Join::Gone)
     }

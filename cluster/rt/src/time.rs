@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 #[cfg(madsim)]
-use crate::sim::timers;
+use crate::sim::{Executor, timers, turmoil};
 
 /// A point on this node's monotonic clock. Never goes back while the process lives; means nothing to another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,8 +87,8 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// Completes when this node's monotonic clock has reached `deadline`.
 pub fn sleep_until(deadline: Instant) -> Sleep {
     #[cfg(madsim)]
-    if let Some(timer) = crate::context::with(|node| node.world.timer(node.host, deadline.ns)) {
-        return Sleep { deadline, timer: Timer::Sim(timer) };
+    if let Some(timer) = crate::context::with(|node| node.sleep(deadline.ns)) {
+        return Sleep { deadline, timer };
     }
     Sleep { deadline, timer: Timer::Real(None) }
 }
@@ -107,6 +107,19 @@ enum Timer {
     Real(Option<Pin<Box<tokio::time::Sleep>>>),
     #[cfg(madsim)]
     Sim(timers::Timer),
+    #[cfg(madsim)]
+    Turmoil(turmoil::Sleep),
+}
+
+#[cfg(madsim)]
+impl crate::context::NodeContext {
+    /// Until this node's monotonic clock shows `deadline`.
+    fn sleep(&self, deadline: u64) -> Timer {
+        match &self.executor {
+            Executor::Madsim(_) => Timer::Sim(self.world.timer(self.host, deadline)),
+            Executor::Turmoil(_) => Timer::Turmoil(turmoil::Sleep::until(&self.world, self.host, deadline)),
+        }
+    }
 }
 
 impl Sleep {
@@ -127,6 +140,8 @@ impl Future for Sleep {
             }
             #[cfg(madsim)]
             Timer::Sim(timer) => timer.poll(cx),
+            #[cfg(madsim)]
+            Timer::Turmoil(timer) => Pin::new(timer).poll(cx),
         }
     }
 }

@@ -72,6 +72,7 @@ pub fn empty() -> Record {
             keys: 8,
             faults: true,
             cluster: None,
+            backend: <_>::default(),
             rules: None,
         },
         seed: 0,

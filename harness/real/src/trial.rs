@@ -86,6 +86,7 @@ pub fn config(minutes: u32) -> Config {
         keys: 0,
         faults: true,
         cluster: Some(CLUSTER),
+        backend: <_>::default(),
         rules: None,
     }
 }

@@ -144,6 +144,7 @@ mod tests {
                 keys: 4,
                 faults: true,
                 cluster: Some(Cluster { nodes: 4, zones: 2, apps: 1, pods: 2, writes_per_ks: 3, calls_per_s: 4 }),
+                backend: <_>::default(),
                 rules: None,
             },
             faults: vec![

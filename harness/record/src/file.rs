@@ -156,6 +156,7 @@ mod tests {
                 keys: 4,
                 faults: true,
                 cluster: None,
+                backend: <_>::default(),
                 rules: None,
             },
             seed: u64::MAX,

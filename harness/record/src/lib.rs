@@ -119,11 +119,48 @@ pub struct Config {
     pub keys: u32,
     /// Whether faults strike at all.
     pub faults: bool,
+    /// What runs the hosts.
+    #[serde(default, skip_serializing_if = "Backend::is_madsim")]
+    pub backend: Backend,
     /// The orchestrator on the store, if there is one.
     pub cluster: Option<Cluster>,
     /// What may strike, where the scenario says so itself: one that a user wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<FaultRules>,
+}
+
+/// Which simulator runs a trial's hosts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// Simulator A: madsim, with a network of our own. Of real processes, which have no simulator, too.
+    #[default]
+    Madsim,
+    /// Simulator B, for a second opinion on stores: tokio under turmoil.
+    Turmoil,
+}
+
+impl Backend {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Madsim => "madsim",
+            Backend::Turmoil => "turmoil",
+        }
+    }
+
+    /// The kinds of fault that strike stores and that it has no means for: they are left out of its trials' schedules.
+    pub fn lacks(self) -> &'static [Kind] {
+        match self {
+            Backend::Madsim => &[],
+            // turmoil's streams send nothing again: what is lost once ends them without a word.
+            Backend::Turmoil => &[Kind::LinkLoss],
+        }
+    }
+
+    fn is_madsim(&self) -> bool {
+        *self == Backend::Madsim
+    }
 }
 
 /// What may strike in a trial of a scenario that says so itself.

@@ -494,6 +494,7 @@ mod tests {
             keys: 40,
             faults: true,
             cluster: None,
+            backend: <_>::default(),
             rules: None,
         };
         let cluster = Cluster { nodes: 4, zones: 2, apps: 4, pods: 16, writes_per_ks: 1_000, calls_per_s: 6 };

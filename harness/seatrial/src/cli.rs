@@ -107,6 +107,9 @@ pub struct Setting {
     /// What is tried: a scenario's name, or a file of your own, as the README describes it
     #[arg(long, value_name = "NAME|FILE.toml", default_value = crate::trial::DEFAULT_SCENARIO)]
     pub scenario: String,
+    /// Which simulator runs the hosts
+    #[arg(long, value_enum, default_value_t = Backend::Madsim)]
+    pub backend: Backend,
     /// Operations per simulated second, of all clients together; the scenario's own if not given
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rate: Option<u32>,
@@ -121,10 +124,25 @@ pub struct Setting {
     pub policy: Policy,
 }
 
+/// Which simulator runs the hosts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// madsim, with a network of our own
+    #[default]
+    Madsim,
+    /// tokio under turmoil, for a second opinion on a store
+    Turmoil,
+    /// One after the other, and where they disagree; of `run` alone
+    Both,
+}
+
 impl Setting {
     /// The arguments that say the same.
     pub fn arguments(&self) -> Vec<String> {
         let mut arguments = vec![format!("--scenario={}", self.scenario)];
+        if let Some(backend) = self.backend.to_possible_value() {
+            arguments.push(format!("--backend={}", backend.get_name()));
+        }
         let mut number = |name: &str, value: Option<u32>| {
             arguments.extend(value.map(|value| format!("--{name}={value}")));
         };
@@ -150,6 +168,7 @@ Examples:
   cargo trial run --scenario workloads/scenarios/blackout.toml
   cargo trial run --scenario squall --seeds 400 --policy guided
                                              keep what reached new situations and make other trials of it
+  cargo trial run --scenario store --backend both --seeds 50   in two simulators, and where they disagree
   cargo trial run --json > trials.json
   cargo trial run --out nightly              and then open nightly/index.html
 
@@ -213,7 +232,7 @@ Examples:
   cargo trial replay target/trials/guided-17.toml   a trial that a guided run made of others")]
 pub struct Replay {
     /// A record that `run` wrote, which must come from the same sources, or a `.toml` file that it or `shrink` did
-    #[arg(value_name = "RECORD", required_unless_present = "seed", conflicts_with_all = ["seed", "scenario", "rate", "policy"])]
+    #[arg(value_name = "RECORD", required_unless_present = "seed", conflicts_with_all = ["seed", "scenario", "rate", "policy", "backend"])]
     pub record: Option<PathBuf>,
     /// The seed, if there is no record
     #[arg(long, value_name = "S")]

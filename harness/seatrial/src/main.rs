@@ -15,6 +15,7 @@ compile_error!(
 );
 
 mod bench;
+mod both;
 mod cargo;
 mod cli;
 mod determinism;

@@ -18,7 +18,7 @@ use crate::exit::Exit;
 use crate::pool::{self, Crew, Done, Meter};
 use crate::search::Search;
 use crate::trial::{self, BUILD, CRASH, Clock};
-use crate::{MARKS, interrupt, machine, report};
+use crate::{MARKS, both, interrupt, machine, report};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use record::{Case, Config, Record};
@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Where the marks are that a trial of a store alone can reach.
@@ -132,29 +132,44 @@ pub struct Brief {
 /// # Errors
 /// A machine that cannot start workers or take files.
 pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
-    let config = match config(&arguments.setting) {
-        Ok(config) => config,
+    if arguments.setting.backend == cli::Backend::Both {
+        return both::run(arguments);
+    }
+    match config(&arguments.setting) {
+        Ok(config) => Ok(tried(arguments, &config, &arguments.out, interrupt::listen())?.0),
         Err(why) => {
             eprintln!("error: {why}");
-            return Ok(Exit::USAGE);
+            Ok(Exit::USAGE)
         }
-    };
+    }
+}
+
+/// Runs the trials of one configuration, prints what came of them, and returns it too.
+///
+/// # Errors
+/// A machine that cannot start workers or take files.
+pub fn tried(
+    arguments: &Run,
+    config: &Config,
+    out: &Path,
+    stop: &'static AtomicBool,
+) -> anyhow::Result<(Exit, BTreeMap<u64, Told>)> {
     let (seeds, policy) = (arguments.seeds(), arguments.setting.policy);
     let program = machine::this_program()?;
     let worker = || machine::worker(&program, "worker");
-    let (begun, stop) = (Begun::now(), interrupt::listen());
+    let begun = Begun::now();
     let bar = progress(seeds.end - seeds.start);
     let mut results = BTreeMap::new();
-    let crew = Crew { slots: cli::jobs(arguments.jobs), hung_after: hung_after(&config), stop };
+    let crew = Crew { slots: cli::jobs(arguments.jobs), hung_after: hung_after(config), stop };
     let meter = Meter::default();
     let spent = || arguments.budget.is_some_and(|budget| meter.ns() >= budget * 1_000_000_000);
-    let mut search = Search::new(policy, &config, seeds.clone());
+    let mut search = Search::new(policy, config, seeds.clone());
     let curious = policy == Policy::Guided || arguments.brief.is_some();
     let mut over = false;
     while !over && let Some(round) = search.round() {
         let job = |seed| {
             let given = round.given.get(&seed).cloned();
-            Job { given, curious, ..Job::of_seed(&config, seed, &arguments.out) }
+            Job { given, curious, ..Job::of_seed(config, seed, out) }
         };
         let jobs = round.places.clone().map(|seed| (seed, job(seed)));
         pool::run_metered(worker, crew, &meter, jobs, |seed, done| {
@@ -181,17 +196,17 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
     // A signal that came when everything was done interrupted nothing.
     let interrupted = stop.load(Ordering::Relaxed) && (results.len() as u64) < asked;
     let mutated = search.mutated();
-    let asked = Asked { asked, interrupted, mutated, ..begun.asked(&config, &arguments.out, &results) };
+    let asked = Asked { asked, interrupted, mutated, ..begun.asked(config, out, &results) };
     if let Some(path) = &arguments.brief {
         brief(path, &asked, search.situations(), &results, &meter)?;
     }
-    let out = arguments.brief.is_none().then_some(arguments.out.as_path());
-    conclude(out, arguments.json, &asked, guided, &results)
+    let out = arguments.brief.is_none().then_some(out);
+    Ok((conclude(out, arguments.json, &asked, guided, &results)?, results))
 }
 
 /// The configuration of the trials that follow from seeds: a guided run has those of a swarm among its own. The error is one
 /// sentence.
-fn config(setting: &Setting) -> Result<Config, String> {
+pub fn config(setting: &Setting) -> Result<Config, String> {
     let policy = match setting.policy {
         Policy::Guided => Policy::Swarm,
         policy @ (Policy::Swarm | Policy::Uniform) => policy,

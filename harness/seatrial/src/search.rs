@@ -91,10 +91,12 @@ struct Kept {
 impl Search {
     /// A run of `seeds`.
     pub fn new(policy: Policy, config: &Config, seeds: Range<u64>) -> Self {
+        let mut rules = trial::rules(config);
+        rules.swarm.kinds.retain(|kind| !config.backend.lacks().contains(kind));
         Self {
             guided: policy == Policy::Guided,
             config: config.clone(),
-            rules: trial::rules(config),
+            rules,
             first: seeds.start,
             left: seeds,
             rounds: 0,

@@ -1,9 +1,9 @@
 //! One trial from its setting and seed to its judged record.
 
-use crate::cli::{Policy, Setting};
+use crate::cli::{self, Policy, Setting};
 use crate::machine;
 use faults::{Ns, Swarm};
-use record::{Base, CASE_FORMAT, Case, Config, FaultRules, Record};
+use record::{Backend, Base, CASE_FORMAT, Case, Config, FaultRules, Record};
 use reports::Failure;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -43,6 +43,7 @@ pub fn config(setting: &Setting) -> Result<Config, String> {
             );
         }
     }
+    config.backend = backend(setting.backend, &config)?;
     config.rate = setting.rate.unwrap_or(config.rate);
     match &mut config.cluster {
         Some(cluster) => {
@@ -62,6 +63,24 @@ pub fn config(setting: &Setting) -> Result<Config, String> {
         None => {}
     }
     Ok(config)
+}
+
+/// What is to run such trials. The error is one sentence.
+fn backend(asked: cli::Backend, config: &Config) -> Result<Backend, String> {
+    match asked {
+        cli::Backend::Madsim => Ok(Backend::Madsim),
+        cli::Backend::Turmoil if config.cluster.is_none() => Ok(Backend::Turmoil),
+        cli::Backend::Turmoil => {
+            let stores = sim::SCENARIOS.iter().map(|(name, _)| *name);
+            let stores = stores.filter(|name| sim::scenario(name).is_some_and(|config| config.cluster.is_none()));
+            Err(format!(
+                "--backend turmoil runs stores alone, not {:?}: the scenarios {}, and files with one of them as their base",
+                config.scenario,
+                stores.collect::<Vec<_>>().join(", ")
+            ))
+        }
+        cli::Backend::Both => Err("--backend both is for `cargo trial run`".to_owned()),
+    }
 }
 
 /// The scenario of this name, or the one that a user wrote into the file of this name. The error is one sentence.
@@ -162,6 +181,9 @@ pub fn setting_words(config: &Config) -> String {
     let mut command = String::new();
     if config.scenario != DEFAULT_SCENARIO {
         command += &format!(" --scenario {}", config.scenario);
+    }
+    if config.backend != Backend::default() {
+        command += &format!(" --backend {}", config.backend.name());
     }
     // A file that has gone meanwhile says nothing of what was asked for besides.
     let Ok(own) = scenario(&config.scenario) else { return command };
@@ -266,5 +288,13 @@ mod tests {
         let setting = Setting { scenario: scenario.clone(), rate: Some(77), ..Setting::default() };
         let config = config(&setting).expect("there is one");
         assert_eq!(repeat(&config, 3), format!("cargo trial replay --seed 3 --scenario {scenario} --rate 77"));
+    }
+
+    #[test]
+    fn a_trial_under_turmoil_is_repeated_there() {
+        let setting = Setting { scenario: STORE.into(), backend: cli::Backend::Turmoil, ..Setting::default() };
+        let config = config(&setting).expect("a store alone");
+        assert_eq!(repeat(&config, 3), "cargo trial replay --seed 3 --scenario store --backend turmoil");
+        assert!(setting.arguments().contains(&"--backend=turmoil".to_owned()));
     }
 }

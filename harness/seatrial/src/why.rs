@@ -19,7 +19,7 @@ use crate::trial::{self, CRASH, Judged};
 use crate::{machine, run, shrink};
 use anyhow::Context;
 use faults::Ns;
-use record::{Case, Record, SAMPLE_NS, Strike};
+use record::{Backend, Case, Record, SAMPLE_NS, Strike};
 use serde::{Deserialize, Serialize};
 use sim::Swerve;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +62,10 @@ pub fn why(arguments: &Why) -> anyhow::Result<Exit> {
             return Ok(Exit::USAGE);
         }
     };
+    if case.config.backend == Backend::Turmoil {
+        eprintln!("error: only madsim lets a trial go another way from an instant on, and this one is of turmoil");
+        return Ok(Exit::USAGE);
+    }
     let Judged { record, .. } = trial::judged(trial::of_case(&case));
     let Some(failed_ns) = first_failure(&record, &case.fails) else {
         println!("{} does not fail when this trial is run again: nothing to explain", case.fails);

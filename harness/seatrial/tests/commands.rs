@@ -68,7 +68,7 @@ fn replayed(folder: &Folder, path: &Path) -> Ended {
 #[test]
 fn wrong_usage_is_one_sentence_and_code_2_and_changes_nothing() {
     let folder = Folder::new("usage");
-    let wrong: [(&[&str], &str); 16] = [
+    let wrong: [(&[&str], &str); 20] = [
         (&["run", "--scenario", "storm"], "there is no scenario \"storm\"; there are store, "),
         (&["replay", "--seed", "1", "--scenario", "storm"], "there is no scenario"),
         (&["replay", "missing.json"], "cannot read missing.json"),
@@ -85,6 +85,13 @@ fn wrong_usage_is_one_sentence_and_code_2_and_changes_nothing() {
         (&["diff", "missing.toml", "1"], "cannot read missing.toml"),
         (&["diff", "1", "2", "--scenario", "storm"], "there is no scenario"),
         (&["real", "--program", "missing"], "there is no program missing"),
+        (
+            &["run", "--backend", "turmoil", "--scenario", "squall"],
+            "runs stores alone, not \"squall\": the scenarios store, ",
+        ),
+        (&["run", "--backend", "both", "--scenario", "deployments"], "--backend turmoil runs stores alone"),
+        (&["replay", "--seed", "1", "--backend", "turmoil"], "--backend turmoil runs stores alone"),
+        (&["replay", "--seed", "1", "--backend", "both", "--scenario", "store"], "is for `cargo trial run`"),
     ];
     for (words, says) in wrong {
         let ended = folder.run(words);
@@ -307,6 +314,27 @@ fn a_scenario_of_a_users_own_is_tried_and_its_record_needs_no_file() {
     let ended = replayed(&folder, &path);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(fs::read(folder.0.join("5.log")).unwrap() == fs::read(folder.0.join("drawn.log")).unwrap());
+}
+
+#[test]
+fn both_simulators_try_the_same_seeds_and_what_turmoil_lacks_is_said() {
+    let folder = Folder::new("both");
+    fs::write(folder.0.join("own.toml"), SCENARIO).unwrap();
+    let ended = folder.run(&["run", "--scenario", "own.toml", "--seeds", "2", "--backend", "both", "--json"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let said: Vec<serde_json::Value> = ended.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [madsim, turmoil, compared] = &said[..] else { panic!("{ended:?}") };
+    assert_eq!((&madsim["trials"], &madsim["lacking"]), (&2.into(), &serde_json::json!([])));
+    assert_eq!((&turmoil["trials"], &turmoil["lacking"]), (&2.into(), &serde_json::json!(["link-loss"])));
+    assert!(turmoil["faults"]["kill"]["struck"].as_u64() >= Some(2), "{turmoil}");
+    assert_eq!(*compared, serde_json::json!({ "disagreements": [] }));
+
+    let words = ["--scenario", "own.toml", "--backend", "turmoil", "--seed", "5"];
+    for log in ["one.log", "same.log"] {
+        let ended = folder.run(&[&["log", "--out", log], &words[..]].concat());
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+    assert!(fs::read(folder.0.join("one.log")).unwrap() == fs::read(folder.0.join("same.log")).unwrap());
 }
 
 fn recorded(config: record::Config) -> Record {

@@ -12,7 +12,10 @@
 //! Everything is on one fresh thread, in simulated time, from seeds: the same [`Trial`] gives the same [`Record`] and the
 //! same log, byte for byte.
 //!
-//! **Invariant:** equal trials give equal logs (`the_same_trial_gives_the_same_log` in tests/trial.rs).
+//! Which simulator runs the hosts is a field of the configuration; nothing here but the schedule knows.
+//!
+//! **Invariant:** equal trials give equal logs (`the_same_trial_gives_the_same_log` in tests/trial.rs, and
+//! `the_same_trial_gives_the_same_log_under_turmoil` in tests/turmoil.rs).
 
 #[cfg(not(madsim))]
 compile_error!(
@@ -29,7 +32,7 @@ mod stage;
 mod storm;
 
 use faults::{Fault, Hosts, Kind, Ns, Schedule, Swarm};
-use record::{Cluster, Config, EffectiveWrite, FaultRules, Record};
+use record::{Backend, Cluster, Config, EffectiveWrite, FaultRules, Record};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -101,6 +104,10 @@ pub fn run(trial: Trial) -> Outcome {
         seed: trial.seed,
         executor_seed: trial.executor_seed,
         profile: trial.profile,
+        backend: match trial.config.backend {
+            Backend::Madsim => rt::sim::Backend::Madsim,
+            Backend::Turmoil => rt::sim::Backend::Turmoil,
+        },
         disk: rt::sim::DiskConfig { lies: trial.disk_lies, ..rt::sim::DiskConfig::default() },
         ..rt::sim::Config::default()
     };
@@ -134,7 +141,7 @@ pub fn trial(config: Config, seed: u64) -> Trial {
     }
 }
 
-/// What goes wrong: what is drawn, and what a scenario gives beside it.
+/// What goes wrong: what is drawn, and what a scenario gives beside it, as far as the backend can do it.
 fn schedule(config: &Config, seed: u64) -> Schedule {
     if !config.faults {
         return Schedule::default();
@@ -151,6 +158,8 @@ fn schedule(config: &Config, seed: u64) -> Schedule {
     faults.extend(strikes.iter().cloned());
     let Config { freeze_minority_permille, faults_ns, calm_ns, .. } = *config;
     faults.extend(faults::freeze(freeze_minority_permille, seed, hosts(config), faults_ns, calm_ns));
+    // Each kind has its own stream: what is left strikes as it does under any other backend.
+    faults.retain(|fault| !config.backend.lacks().contains(&fault.kind));
     faults.sort_by_key(|fault| (fault.when.earliest(), fault.id));
     Schedule { faults }
 }
@@ -218,6 +227,7 @@ pub fn scenario(name: &str) -> Option<Config> {
         keys: 40,
         faults: true,
         cluster: None,
+        backend: <_>::default(),
         rules: None,
     };
     match name {

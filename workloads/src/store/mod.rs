@@ -239,6 +239,7 @@ mod tests {
             faults: true,
             cluster: None,
             rules: None,
+            backend: <_>::default(),
         }
     }
 

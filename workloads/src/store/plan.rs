@@ -369,6 +369,7 @@ mod tests {
             faults: true,
             cluster: None,
             rules: None,
+            backend: <_>::default(),
         }
     }
 

@@ -5,6 +5,8 @@
 //!
 //! On a real machine a stream may be secured by [`tls`](crate::tls); nobody who reads or writes it sees a difference.
 
+#[cfg(madsim)]
+use crate::sim::Executor;
 use crate::tls::{ClientTls, ServerTls, Subject};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -18,6 +20,8 @@ mod redirect;
 #[cfg(madsim)]
 pub(crate) mod sim;
 mod stand_in;
+#[cfg(madsim)]
+mod turmoil;
 
 pub use redirect::{Backends, Names, Redirects, add_address, remove_address, set_names, set_redirects};
 
@@ -30,6 +34,8 @@ enum Stream {
     Tls(Box<crate::tls::Stream>),
     #[cfg(madsim)]
     Sim(sim::Stream),
+    #[cfg(madsim)]
+    Turmoil(turmoil::TcpStream),
 }
 
 impl TcpStream {
@@ -43,7 +49,10 @@ impl TcpStream {
     pub async fn connect(address: &str) -> io::Result<TcpStream> {
         #[cfg(madsim)]
         if let Some(node) = crate::context::current() {
-            return Ok(TcpStream(Stream::Sim(sim::Stream::connect(&node, address).await?)));
+            return Ok(TcpStream(match &node.executor {
+                Executor::Madsim(_) => Stream::Sim(sim::Stream::connect(&node, address).await?),
+                Executor::Turmoil(_) => Stream::Turmoil(turmoil::connect(&node, address).await?),
+            }));
         }
         let connected = match stand_in::of(address) {
             Some(instead) => tokio::net::TcpStream::connect(instead).await,
@@ -95,7 +104,7 @@ impl TcpStream {
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.peer.as_ref(),
             #[cfg(madsim)]
-            Stream::Sim(_) => None,
+            Stream::Sim(_) | Stream::Turmoil(_) => None,
         }
     }
 
@@ -110,6 +119,8 @@ impl TcpStream {
             Stream::Tls(tls) => tls.stream.get_ref().0.local_addr(),
             #[cfg(madsim)]
             Stream::Sim(stream) => stream.local_addr(),
+            #[cfg(madsim)]
+            Stream::Turmoil(stream) => stream.local_addr(),
         }
     }
 
@@ -124,6 +135,8 @@ impl TcpStream {
             Stream::Tls(tls) => tls.stream.get_ref().0.peer_addr(),
             #[cfg(madsim)]
             Stream::Sim(stream) => stream.peer_addr(),
+            #[cfg(madsim)]
+            Stream::Turmoil(stream) => stream.peer_addr(),
         }
     }
 
@@ -137,7 +150,7 @@ impl TcpStream {
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.stream.get_ref().0.set_nodelay(nodelay),
             #[cfg(madsim)]
-            Stream::Sim(_) => Ok(()),
+            Stream::Sim(_) | Stream::Turmoil(_) => Ok(()),
         }
     }
 
@@ -159,6 +172,11 @@ impl TcpStream {
                 let (read, write) = stream.into_split();
                 (OwnedReadHalf(ReadHalf::Sim(read)), OwnedWriteHalf(WriteHalf::Sim(write)))
             }
+            #[cfg(madsim)]
+            Stream::Turmoil(stream) => {
+                let (read, write) = stream.into_split();
+                (OwnedReadHalf(ReadHalf::Turmoil(read)), OwnedWriteHalf(WriteHalf::Turmoil(write)))
+            }
         }
     }
 }
@@ -172,6 +190,8 @@ enum ReadHalf {
     Tls(tokio::io::ReadHalf<Box<crate::tls::Stream>>),
     #[cfg(madsim)]
     Sim(sim::ReadHalf),
+    #[cfg(madsim)]
+    Turmoil(turmoil::OwnedReadHalf),
 }
 
 /// The writing direction of a [`TcpStream`].
@@ -183,6 +203,8 @@ enum WriteHalf {
     Tls(tokio::io::WriteHalf<Box<crate::tls::Stream>>),
     #[cfg(madsim)]
     Sim(sim::WriteHalf),
+    #[cfg(madsim)]
+    Turmoil(turmoil::OwnedWriteHalf),
 }
 
 /// A place where others can connect to.
@@ -195,6 +217,8 @@ enum Listener {
     ),
     #[cfg(madsim)]
     Sim(sim::Listener),
+    #[cfg(madsim)]
+    Turmoil(turmoil::Listener),
 }
 
 impl TcpListener {
@@ -206,7 +230,10 @@ impl TcpListener {
     pub async fn bind(address: &str) -> io::Result<TcpListener> {
         #[cfg(madsim)]
         if let Some(node) = crate::context::current() {
-            return Ok(TcpListener(Listener::Sim(sim::Listener::bind(&node, address).await?)));
+            return Ok(TcpListener(match &node.executor {
+                Executor::Madsim(_) => Listener::Sim(sim::Listener::bind(&node, address).await?),
+                Executor::Turmoil(_) => Listener::Turmoil(turmoil::Listener::bind(&node, address).await?),
+            }));
         }
         Ok(TcpListener(Listener::Real(tokio::net::TcpListener::bind(address).await?, None)))
     }
@@ -241,6 +268,11 @@ impl TcpListener {
                 let (stream, from) = listener.accept().await?;
                 Ok((TcpStream(Stream::Sim(stream)), from))
             }
+            #[cfg(madsim)]
+            Listener::Turmoil(listener) => {
+                let (stream, from) = listener.accept().await?;
+                Ok((TcpStream(Stream::Turmoil(stream)), from))
+            }
         }
     }
 
@@ -253,6 +285,8 @@ impl TcpListener {
             Listener::Real(listener, _) => listener.local_addr(),
             #[cfg(madsim)]
             Listener::Sim(listener) => Ok(listener.local_addr()),
+            #[cfg(madsim)]
+            Listener::Turmoil(listener) => Ok(listener.local_addr()),
         }
     }
 }
@@ -284,6 +318,11 @@ macro_rules! pass_on {
             }
             #[cfg(madsim)]
             $kind::Sim(inner) => {
+                let $inner = Pin::new(inner);
+                $call
+            }
+            #[cfg(madsim)]
+            $kind::Turmoil(inner) => {
                 let $inner = Pin::new(inner);
                 $call
             }
@@ -331,6 +370,8 @@ macro_rules! implement_write {
                     $kind::Tls(_) => true,
                     #[cfg(madsim)]
                     $kind::Sim(inner) => inner.is_write_vectored(),
+                    #[cfg(madsim)]
+                    $kind::Turmoil(inner) => inner.is_write_vectored(),
                 }
             }
 

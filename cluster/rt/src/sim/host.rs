@@ -7,6 +7,9 @@
 //! Each start of a process gets a node of its own in the executor. A killed process's tasks are dropped by the executor
 //! a moment later, when a successor may already run; all they still could reach (sockets, files, locks, timers) tells
 //! them from the successor's.
+//!
+//! Our own network is told everything under turmoil too, where it knows the hosts and carries nothing; what is an order for
+//! turmoil goes nowhere without it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,6 +23,8 @@ use crate::random::{Random, seed_of};
 use super::agenda::Ns;
 use super::lock;
 use super::panics::Panicked;
+use super::process::Executor;
+use super::turmoil::Order;
 use super::world::{HostId, World};
 
 /// What runs as a host's process: called at each start, in the new process.
@@ -113,11 +118,15 @@ impl World {
             let node = self.begin(host);
             let process = node.process;
             let world = self.clone();
-            node.spawn("process", async move {
+            let main = async move {
                 let future = (lock(&program))();
                 future.await;
                 world.end(host, Some(process), ExitReason::Ended);
-            });
+            };
+            match &node.executor {
+                Executor::Madsim(_) => drop(node.spawn("process", main)),
+                Executor::Turmoil(_) => self.order(Order::begin(host, node, main)),
+            }
         }
     }
 
@@ -131,8 +140,8 @@ impl World {
         let mut entry = self.host(host);
         entry.starts += 1;
         let (name, process, disk) = (entry.name.clone(), entry.starts, entry.disk.clone());
-        let node = self.madsim().create_node().name(&*name).build();
-        let context = NodeContext::new(self.clone(), host, name, process, disk, node);
+        let executor = self.new_executor(host, &name);
+        let context = NodeContext::new(self.clone(), host, name, process, disk, executor);
         entry.running = Some(context.clone());
         context
     }
@@ -156,6 +165,7 @@ impl World {
         };
         // The network first, so that nothing said while the process dies is heard.
         self.network(|network| network.power_off(host.0));
+        self.order(Order::PowerOff(host));
         disk.power_off();
         self.end(host, None, ExitReason::PoweredOff);
     }
@@ -174,7 +184,9 @@ impl World {
         };
         disk.power_on();
         self.network(|network| network.power_on(host.0));
-        self.timers(|timers| timers.boot(host.0));
+        self.order(Order::Boot(host));
+        let now = self.hosts_now_ns();
+        self.timers(|timers| timers.boot(host.0, now));
         self.restart(host);
     }
 
@@ -186,7 +198,10 @@ impl World {
             && !entry.paused
         {
             entry.paused = true;
-            self.madsim().pause(node.node.id());
+            match &node.executor {
+                Executor::Madsim(node) => self.madsim().pause(node.id()),
+                Executor::Turmoil(process) => process.pause(),
+            }
             self.network(|network| network.set_paused(host.0, true));
         }
     }
@@ -202,7 +217,10 @@ impl World {
             && entry.paused
         {
             entry.paused = false;
-            self.madsim().resume(node.node.id());
+            match &node.executor {
+                Executor::Madsim(node) => self.madsim().resume(node.id()),
+                Executor::Turmoil(process) => process.resume(),
+            }
             self.network(|network| network.set_paused(host.0, false));
         }
     }
@@ -227,9 +245,13 @@ impl World {
         };
         if reason != ExitReason::PoweredOff {
             self.network(|network| network.kill_process(host.0));
+            self.order(Order::Boot(host));
             disk.kill();
         }
-        self.madsim().kill(node.node.id());
+        match &node.executor {
+            Executor::Madsim(node) => self.madsim().kill(node.id()),
+            Executor::Turmoil(process) => process.kill(),
+        }
         for waker in waiting {
             waker.wake();
         }

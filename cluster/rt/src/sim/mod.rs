@@ -24,6 +24,7 @@ mod panics;
 mod process;
 mod profile;
 pub(crate) mod timers;
+pub(crate) mod turmoil;
 mod world;
 
 use std::any::Any;
@@ -35,11 +36,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use madsim::runtime::Runtime;
+use turmoil::Machine;
 
 pub(crate) use agenda::{Agenda, Ns};
 pub use host::{Exit, ExitReason};
 pub use lies::Lies;
 pub use panics::Panicked;
+pub(crate) use process::Executor;
 pub use profile::TaskCost;
 pub use timers::ClockState;
 pub use world::{HostId, Stats, Withheld, World};
@@ -50,6 +53,17 @@ pub use crate::net::sim::{LinkConfig, NetworkStats, ResolverConfig, TcpConfig};
 /// Deep recursion in a simulated program must not end the whole trial. Only what is touched becomes memory.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
 
+/// What runs the hosts of a simulation, and their network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// Simulator A: madsim, and a network of our own.
+    #[default]
+    Madsim,
+    /// Simulator B, for a second opinion on small worlds: real tokio under turmoil. [`World::reset`], [`World::fuse`] and loss
+    /// are not to be had, and what a host's kernel is told ([`crate::net::set_redirects`] and the like) has no effect.
+    Turmoil,
+}
+
 /// What a simulation is made from.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -57,6 +71,8 @@ pub struct Config {
     pub seed: u64,
     /// Of the order in which ready tasks run.
     pub executor_seed: u64,
+    /// What runs the hosts.
+    pub backend: Backend,
     /// Every link, until [`World::set_link`] says otherwise.
     pub link: LinkConfig,
     /// How the kernels' TCP gives up.
@@ -107,7 +123,14 @@ where
     let world = runtime.block_on(async { World::new(config) });
     let result = {
         let world = world.clone();
-        catch_unwind(AssertUnwindSafe(|| runtime.block_on(drive_main(world, main))))
+        catch_unwind(AssertUnwindSafe(|| {
+            runtime.block_on(async {
+                match Machine::of(&world) {
+                    None => drive_main(world, main).await,
+                    Some(machine) => machine.drive_beside(drive_main(world, main)).await,
+                }
+            })
+        }))
     };
     let result = result.unwrap_or_else(|payload| Err(panicked(&world, &*payload)));
     // Tasks are dropped by the executor, after those that hold them have let go.

@@ -1,4 +1,4 @@
-//! A task of a simulated process: polled and dropped under its context, its panics caught, its cost measured.
+//! What runs a simulated process, and its tasks: polled and dropped under its context, panics caught, cost measured.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,10 +6,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use madsim::runtime::NodeHandle;
+
 use crate::context::{InContext, NodeContext};
 use crate::task::JoinHandle;
 
-use super::profile;
+use super::{profile, turmoil};
+
+/// What runs a process's tasks. Each process has its own, which is never reused, so that a killed predecessor's tasks are
+/// gone for good.
+pub(crate) enum Executor {
+    Madsim(NodeHandle),
+    Turmoil(turmoil::Process),
+}
 
 impl NodeContext {
     /// Runs `future` as a task of this process.
@@ -20,7 +29,11 @@ impl NodeContext {
     {
         let meter = self.world.meter(name);
         let task = InContext::new(self.clone(), future);
-        JoinHandle::sim(self.node.spawn(Task { task, node: self.clone(), name, meter }))
+        let task = Task { task, node: self.clone(), name, meter };
+        match &self.executor {
+            Executor::Madsim(node) => JoinHandle::sim(node.spawn(task)),
+            Executor::Turmoil(process) => process.spawn(task),
+        }
     }
 }
 
@@ -37,6 +50,11 @@ impl<F: Future> Future for Task<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
+        if let Executor::Turmoil(process) = &this.node.executor
+            && !process.runs(cx)
+        {
+            return Poll::Pending;
+        }
         let since = this.meter.map(|_| profile::ticks());
         let task = &mut this.task;
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(task).poll(cx)));

@@ -121,29 +121,41 @@ impl Timers {
         self.agenda.now()
     }
 
-    pub(crate) fn monotonic(&self, clock: u32) -> Ns {
+    /// What the monotonic clock shows at the true time `now`.
+    pub(crate) fn monotonic(&self, clock: u32, now: Ns) -> Ns {
         let clock = &self.clocks[clock as usize];
-        clock.at(self.now()) - clock.boot
+        clock.at(now) - clock.boot
     }
 
-    pub(crate) fn wall(&self, clock: u32) -> i64 {
+    /// What the wall clock shows at the true time `now`.
+    pub(crate) fn wall(&self, clock: u32, now: Ns) -> i64 {
         let clock = &self.clocks[clock as usize];
-        EPOCH_NS.saturating_add_unsigned(clock.at(self.now())).saturating_add(clock.wall_offset)
+        EPOCH_NS.saturating_add_unsigned(clock.at(now)).saturating_add(clock.wall_offset)
     }
 
-    pub(crate) fn state(&self, clock: u32) -> ClockState {
+    pub(crate) fn state(&self, clock: u32, now: Ns) -> ClockState {
         let c = &self.clocks[clock as usize];
         ClockState {
-            monotonic_ns: self.monotonic(clock),
-            wall_ns: self.wall(clock),
+            monotonic_ns: self.monotonic(clock, now),
+            wall_ns: self.wall(clock, now),
             rate_permille: c.rate,
             wall_offset_ns: c.wall_offset,
         }
     }
 
-    /// The monotonic clock begins again from zero; the wall clock goes on.
-    pub(crate) fn boot(&mut self, clock: u32) {
-        let now = self.now();
+    /// `deadline`, counted from the host's last boot, such that the next boot does not move it.
+    pub(crate) fn across_boots(&self, clock: u32, deadline: Ns) -> Ns {
+        deadline.saturating_add(self.clocks[clock as usize].boot)
+    }
+
+    /// True time from `now` until the clock shows `deadline`, counted across boots, at its present rate; `None` if it
+    /// never will.
+    pub(crate) fn left(&self, clock: u32, deadline: Ns, now: Ns) -> Option<Ns> {
+        Some(self.clocks[clock as usize].reaches(deadline)?.saturating_sub(now))
+    }
+
+    /// The monotonic clock begins again from zero at the true time `now`; the wall clock goes on.
+    pub(crate) fn boot(&mut self, clock: u32, now: Ns) {
         let clock = &mut self.clocks[clock as usize];
         clock.boot = clock.at(now);
     }
@@ -152,8 +164,8 @@ impl Timers {
         self.clocks[clock as usize].wall_offset = ns;
     }
 
-    pub(crate) fn set_rate(&mut self, clock: u32, permille: u32) {
-        let now = self.now();
+    /// The clock runs at this rate from the true time `now` on.
+    pub(crate) fn set_rate(&mut self, clock: u32, permille: u32, now: Ns) {
         let c = &mut self.clocks[clock as usize];
         *c = Clock { base_true: now, base: c.at(now), rate: permille, ..*c };
         for slot in 0..self.slots.len() {
@@ -244,8 +256,8 @@ pub(crate) struct Timer {
 impl Timer {
     /// Until `clock` shows `deadline`, counted from the host's last boot.
     pub(crate) fn new(timers: &Arc<Mutex<Timers>>, clock: u32, deadline: Ns) -> Self {
-        let boot = lock(timers).clocks[clock as usize].boot;
-        Timer { timers: timers.clone(), clock, deadline: deadline.saturating_add(boot), slot: None }
+        let deadline = lock(timers).across_boots(clock, deadline);
+        Timer { timers: timers.clone(), clock, deadline, slot: None }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -19,9 +19,11 @@ use crate::task::JoinHandle;
 use super::agenda::Ns;
 use super::host::{ExitReason, Host};
 use super::panics::Panicked;
+use super::process::Executor;
 use super::profile::{Profile, TaskCost};
 use super::timers::{ClockState, Timer, Timers};
-use super::{Config, lock};
+use super::turmoil::{self, Order, Turmoil};
+use super::{Backend, Config, lock};
 
 /// The host that the harness runs on: added first, never struck by a fault.
 const HARNESS: HostId = HostId(0);
@@ -54,6 +56,7 @@ struct Inner {
     time: TimeHandle,
     timers: Arc<Mutex<Timers>>,
     network: Arc<Mutex<Network>>,
+    turmoil: Option<Turmoil>,
     hosts: Mutex<Vec<Host>>,
     profile: Option<Mutex<Profile>>,
     panics: Mutex<Vec<Panicked>>,
@@ -84,6 +87,7 @@ impl World {
         let world = World(Arc::new(Inner {
             timers: Arc::new(Mutex::new(Timers::new(time.clone()))),
             network: Arc::new(Mutex::new(Network::new(time.clone(), &config))),
+            turmoil: (config.backend == Backend::Turmoil).then(Turmoil::default),
             hosts: Mutex::default(),
             profile: config.profile.then(Mutex::default),
             panics: Mutex::default(),
@@ -122,7 +126,11 @@ impl World {
         let id = self.network(|network| network.add_host(name, address));
         self.timers(Timers::add_clock);
         lock(&self.0.hosts).push(host);
-        HostId(id)
+        let id = HostId(id);
+        if id != HARNESS {
+            self.order(Order::AddHost(id, address));
+        }
+        id
     }
 
     /// Runs `future` as a task of the harness, on its own host whose clock is true.
@@ -148,26 +156,32 @@ impl World {
     /// Nothing passes from `from` to `to` any more, nor does what is under way arrive.
     pub fn cut(&self, from: HostId, to: HostId) {
         self.network(|network| network.set_cut(from.0, to.0, true));
+        self.order(Order::Cut(from, to, true));
     }
 
     /// Undoes [`World::cut`]. Streams notice when they next send something again.
     pub fn heal(&self, from: HostId, to: HostId) {
         self.network(|network| network.set_cut(from.0, to.0, false));
+        self.order(Order::Cut(from, to, false));
     }
 
     /// What enters the link, and what is under way on it, waits there until [`World::release`].
     pub fn hold(&self, from: HostId, to: HostId) {
         self.network(|network| network.hold(from.0, to.0));
+        self.order(Order::Hold(from, to, true));
     }
 
     /// Sends all that waits in the link on its way at once.
     pub fn release(&self, from: HostId, to: HostId) {
         self.network(|network| network.release(from.0, to.0));
+        self.order(Order::Hold(from, to, false));
     }
 
     /// How the link treats what enters it from now on.
     pub fn set_link(&self, from: HostId, to: HostId, config: LinkConfig) {
+        assert!(self.0.turmoil.is_none() || config.loss_permille == 0, "turmoil's streams do not survive loss");
         self.network(|network| network.set_link(from.0, to.0, config));
+        self.order(Order::Link(from, to, config));
     }
 
     /// How the link treats what enters it.
@@ -179,7 +193,11 @@ impl World {
     /// They go on from what they show.
     pub fn set_rate(&self, host: HostId, permille: u32) {
         assert_ne!(host, HARNESS, "the harness's clock is true");
-        self.timers(|timers| timers.set_rate(host.0, permille));
+        let now = self.hosts_now_ns();
+        self.timers(|timers| timers.set_rate(host.0, permille, now));
+        if let Some(turmoil) = &self.0.turmoil {
+            turmoil.rate_changed();
+        }
     }
 
     /// How far the wall clock of `host` is ahead of where it would be (or behind, if negative), in place of what was set
@@ -191,7 +209,8 @@ impl World {
 
     /// How the clocks of `host` stand.
     pub fn clock(&self, host: HostId) -> ClockState {
-        self.timers(|timers| timers.state(host.0))
+        let now = self.hosts_now_ns();
+        self.timers(|timers| timers.state(host.0, now))
     }
 
     /// How the disk of `host` misbehaves from now on.
@@ -212,6 +231,7 @@ impl World {
     /// Resets every connection between the two hosts, as a firewall that lost its state does: both ends are told, at
     /// once.
     pub fn reset(&self, one: HostId, other: HostId) {
+        assert!(self.0.turmoil.is_none(), "turmoil resets no connections");
         self.network(|network| network.reset_between(one.0, other.0));
     }
 
@@ -219,6 +239,7 @@ impl World {
     /// middlebox, once its acceptor has sent `bytes` more on it. These arrive if their link neither loses nor holds them,
     /// what follows does not. Where there is a fuse already, the one that blows first stays.
     pub fn fuse(&self, host: HostId, port: u16, bytes: u64) {
+        assert!(self.0.turmoil.is_none(), "turmoil resets no connections");
         self.network(|network| network.fuse(host.0, port, bytes));
     }
 
@@ -259,9 +280,16 @@ impl World {
         disk.stats()
     }
 
-    /// True time since the simulation began, in nanoseconds.
+    /// True time since the simulation began, in nanoseconds. Under turmoil a process lives in a step that ends when the
+    /// harness's present begins.
     pub fn now_ns(&self) -> Ns {
-        self.0.time.elapsed().as_nanos() as Ns
+        let in_step = self.0.turmoil.as_ref().and_then(Turmoil::step_now_ns);
+        in_step.unwrap_or_else(|| self.0.time.elapsed().as_nanos() as Ns)
+    }
+
+    /// True time up to which all hosts have run.
+    pub(super) fn hosts_now_ns(&self) -> Ns {
+        self.0.turmoil.as_ref().map_or_else(|| self.now_ns(), Turmoil::hosts_now_ns)
     }
 
     /// Completes when `ns` of true time have passed since its first poll, whatever clocks show.
@@ -271,6 +299,9 @@ impl World {
 
     /// Completes at this true time.
     pub async fn sleep_until_ns(&self, at: Ns) {
+        if self.0.turmoil.as_ref().and_then(Turmoil::step_now_ns).is_some() {
+            return turmoil::sleep(Duration::from_nanos(at.saturating_sub(self.now_ns()))).await;
+        }
         let mut timer = self.timer(HARNESS, at);
         poll_fn(|cx| timer.poll(cx)).await;
     }
@@ -320,6 +351,36 @@ impl World {
 
     // What the rest of the crate needs of a world.
 
+    pub(super) fn turmoil(&self) -> Option<&Turmoil> {
+        self.0.turmoil.as_ref()
+    }
+
+    /// Has turmoil do this before its next step.
+    pub(super) fn order(&self, order: Order) {
+        if let Some(turmoil) = &self.0.turmoil {
+            turmoil.order(order);
+        }
+    }
+
+    /// What the next process on `host` runs on.
+    pub(super) fn new_executor(&self, host: HostId, name: &str) -> Executor {
+        if self.0.turmoil.is_some() && host != HARNESS {
+            Executor::Turmoil(turmoil::Process::default())
+        } else {
+            Executor::Madsim(self.0.madsim.create_node().name(name).build())
+        }
+    }
+
+    /// How links are in peace.
+    pub(super) fn default_link(&self) -> LinkConfig {
+        self.0.config.link
+    }
+
+    /// What turmoil's own choices come from: those of order and delay.
+    pub(super) fn executor_seed(&self) -> u64 {
+        self.0.config.executor_seed
+    }
+
     pub(super) fn madsim(&self) -> &Handle {
         &self.0.madsim
     }
@@ -345,12 +406,24 @@ impl World {
         self.0.network.clone()
     }
 
+    /// The address that `host` was added with.
+    pub(crate) fn address(&self, host: HostId) -> IpAddr {
+        self.network(|network| network.address(host.0))
+    }
+
+    /// True time by which `host` reads its clocks.
+    fn clock_now_ns(&self, host: HostId) -> Ns {
+        if host == HARNESS { self.now_ns() } else { self.hosts_now_ns() }
+    }
+
     pub(crate) fn monotonic_ns(&self, host: HostId) -> Ns {
-        self.timers(|timers| timers.monotonic(host.0))
+        let now = self.clock_now_ns(host);
+        self.timers(|timers| timers.monotonic(host.0, now))
     }
 
     pub(crate) fn wall_ns(&self, host: HostId) -> i64 {
-        self.timers(|timers| timers.wall(host.0))
+        let now = self.clock_now_ns(host);
+        self.timers(|timers| timers.wall(host.0, now))
     }
 
     pub(crate) fn timer(&self, host: HostId, deadline: Ns) -> Timer {
@@ -410,13 +483,16 @@ impl World {
     pub(super) fn close(&self) {
         let ended: Vec<_> = lock(&self.0.hosts).iter_mut().map(Host::close).collect();
         for node in ended.iter().filter_map(|(node, _)| node.as_ref()) {
-            self.0.madsim.resume(node.node.id());
-            self.0.madsim.kill(node.node.id());
+            if let Executor::Madsim(node) = &node.executor {
+                self.0.madsim.resume(node.id());
+                self.0.madsim.kill(node.id());
+            }
         }
         let mut wakers = self.network(|network| network.clear());
         wakers.extend(self.timers(|timers| timers.clear()));
         wakers.extend(lock(&self.0.failure).main.take());
-        drop((ended, wakers));
+        let orders = self.0.turmoil.as_ref().map(Turmoil::close);
+        drop((ended, wakers, orders));
     }
 }
 

@@ -3,6 +3,7 @@
 use super::image::{FileImage, SECTOR};
 use super::{Node, SimDisk, State, locked};
 use crate::random::Random;
+use crate::sim::{Executor, turmoil};
 use bytes::Bytes;
 use std::{
     io::{self, ErrorKind},
@@ -292,6 +293,9 @@ fn some_sectors(offset: u64, mut data: Bytes, random: &mut Random) -> Bytes {
 
 /// A wait in true time. madsim rounds sleeps up to a millisecond, but not those that are set anew.
 async fn sleep(duration: Duration) {
+    if crate::context::with(|node| matches!(node.executor, Executor::Turmoil(_))) == Some(true) {
+        return turmoil::sleep(duration).await;
+    }
     let deadline = madsim::time::TimeHandle::current().now_instant() + duration;
     let mut sleep = madsim::time::sleep(duration);
     Pin::new(&mut sleep).reset(deadline);

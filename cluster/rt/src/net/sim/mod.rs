@@ -191,6 +191,10 @@ impl Network {
         host
     }
 
+    pub(crate) fn address(&self, host: u32) -> IpAddr {
+        self.hosts[host as usize].address
+    }
+
     pub(crate) fn set_cut(&mut self, from: u32, to: u32, cut: bool) {
         let link = self.link(from, to);
         self.links[link as usize].cut = cut;
