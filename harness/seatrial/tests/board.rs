@@ -44,7 +44,7 @@ case $planted in
     *) failed=; trials=400 ;;
 esac
 [ -n "$failed" ] && echo '{}' > "$out/3.json"
-echo "{\"trials\": $trials, \"cpu_s\": 1.5, \"failed\": [$failed], \"seed\": 3}" > "$brief"
+echo "{\"trials\": $trials, \"cpu_s\": 1.5, \"failed\": [$failed], \"trial\": \"3\", \"situations\": 9}" > "$brief"
 END
 chmod +x "$program"
 echo "{\"reason\": \"compiler-artifact\", \"target\": {\"name\": \"seatrial\"}, \"executable\": \"$program\"}"
