@@ -301,10 +301,10 @@ pub enum What {
     },
 }
 
-impl What {
-    /// Whom it is aimed at.
-    pub fn target(&self) -> &Target {
-        match self {
+/// The target of a fault, borrowed as the fault is.
+macro_rules! target_of {
+    ($what:expr) => {
+        match $what {
             What::Partition { side: target, .. }
             | What::Loss { target, .. }
             | What::Delay { target, .. }
@@ -326,32 +326,18 @@ impl What {
             | What::Withhold { target, .. }
             | What::Fuse { target, .. } => target,
         }
+    };
+}
+
+impl What {
+    /// Whom it is aimed at.
+    pub fn target(&self) -> &Target {
+        target_of!(self)
     }
 
     /// The same, to aim it at somebody else.
     pub fn target_mut(&mut self) -> &mut Target {
-        match self {
-            What::Partition { side: target, .. }
-            | What::Loss { target, .. }
-            | What::Delay { target, .. }
-            | What::Hold { target }
-            | What::Kill { target }
-            | What::Restart { target }
-            | What::PowerLoss { target }
-            | What::Pause { target }
-            | What::ClockOffset { target, .. }
-            | What::ClockDrift { target, .. }
-            | What::ClockSteps { target, .. }
-            | What::ClockFreeze { target }
-            | What::Containers { target, .. }
-            | What::Lost { target }
-            | What::Reset { target }
-            | What::Disk { target, .. }
-            | What::Lag { target }
-            | What::Clog { target, .. }
-            | What::Withhold { target, .. }
-            | What::Fuse { target, .. } => target,
-        }
+        target_of!(self)
     }
 }
 

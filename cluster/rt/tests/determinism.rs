@@ -7,12 +7,10 @@ mod common;
 
 use std::fmt::Write as _;
 use std::future::pending;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use common::{B, Scene, config, ms, s, with_two};
+use common::{B, config, ms, s, with_two};
 use rt::net::{TcpListener, TcpStream};
-use rt::random::{self, Random};
 use rt::sim::{Config, LinkConfig};
 use rt::task::{spawn, yield_now};
 use rt::time::{sleep, timeout};
@@ -89,7 +87,7 @@ fn chaos(seed: u64, executor_seed: u64) -> (String, u64) {
             }
             Box::pin(pending())
         });
-        torment(&scene).await;
+        scene.torment(|host| host).await;
         scene.sleep(s(20)).await;
         scene.world.power_off(scene.a);
         scene.sleep(ms(10)).await;
@@ -105,37 +103,6 @@ fn chaos(seed: u64, executor_seed: u64) -> (String, u64) {
         (log, scene.world.net_digest())
     })
     .unwrap()
-}
-
-/// Faults of all kinds, and an end to them.
-async fn torment(scene: &Scene) {
-    let (world, a, b) = (&scene.world, scene.a, scene.b);
-    let mut random: Random = random::stream("torment");
-    for _ in 0..60 {
-        let (from, to) = if random.chance(500) { (a, b) } else { (b, a) };
-        match random.below(12) {
-            0 => world.cut(from, to),
-            1 => world.hold(from, to),
-            2 => world.release(from, to),
-            3 => world.pause(to),
-            4 => world.resume(to),
-            5 => world.set_rate(to, 500 + random.below(1000) as u32),
-            6 => world.restart(to),
-            7 => {
-                world.power_off(to);
-                world.sleep(random.jitter(s(5))).await;
-                world.power_on(to);
-            }
-            _ => world.heal(from, to),
-        }
-        world.sleep(random.jitter(s(3))).await;
-    }
-    scene.join();
-    for (from, to) in [(a, b), (b, a)] {
-        world.release(from, to);
-        world.resume(to);
-        world.set_rate(to, 1000);
-    }
 }
 
 #[test]
@@ -158,22 +125,7 @@ fn the_same_seeds_give_the_same_run() {
 
 #[test]
 fn another_process_gives_the_same_run() {
-    const CHILD: &str = "RT_TEST_CHILD";
-    if std::env::var_os(CHILD).is_some() {
-        println!("{:?}", chaos(7, 7));
-        return;
-    }
-    let run = || {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["another_process_gives_the_same_run", "--exact", "--nocapture"])
-            .env(CHILD, "1")
-            .output();
-        let text = String::from_utf8(output.unwrap().stdout).unwrap();
-        text.lines().find(|line| line.contains("Stats")).map(str::to_owned)
-    };
-    let first = run();
-    assert_eq!(first, run());
-    assert_eq!(first.unwrap(), format!("{:?}", chaos(7, 7)));
+    common::same_in_other_processes("another_process_gives_the_same_run", || format!("{:?}", chaos(7, 7)));
 }
 
 /// In which order five tasks that are ready at once run.

@@ -8,14 +8,12 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::future::pending;
 use std::io::ErrorKind;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Scene, kind, ms, s};
 use rt::disk::{Dir, DiskFaults};
 use rt::net::{OwnedWriteHalf, TcpListener, TcpStream};
-use rt::random::{self, Random};
 use rt::sim::{Backend, Config, ExitReason, HostId, LinkConfig, World};
 use rt::task::spawn;
 use rt::time::{Instant, Timestamp, sleep, timeout};
@@ -471,44 +469,13 @@ fn chaos(seed: u64, executor_seed: u64) -> String {
             }
             Box::pin(pending())
         });
-        torment(&scene).await;
+        scene.torment(|_| scene.b).await;
         scene.sleep(s(20)).await;
         assert_eq!(scene.world.panics(), [], "bytes are not conserved");
         let log = log.lock().unwrap();
         format!("{log}{}", scene.world.now_ns())
     })
     .unwrap()
-}
-
-/// Faults of all kinds, and an end to them.
-async fn torment(scene: &Scene) {
-    let (world, a, b) = (&scene.world, scene.a, scene.b);
-    let mut random: Random = random::stream("torment");
-    for _ in 0..60 {
-        let (from, to) = if random.chance(500) { (a, b) } else { (b, a) };
-        match random.below(12) {
-            0 => world.cut(from, to),
-            1 => world.hold(from, to),
-            2 => world.release(from, to),
-            3 => world.pause(to),
-            4 => world.resume(to),
-            5 => world.set_rate(to, 500 + random.below(1000) as u32),
-            6 => world.restart(b),
-            7 => {
-                world.power_off(b);
-                world.sleep(random.jitter(s(5))).await;
-                world.power_on(b);
-            }
-            _ => world.heal(from, to),
-        }
-        world.sleep(random.jitter(s(3))).await;
-    }
-    scene.join();
-    for (from, to) in [(a, b), (b, a)] {
-        world.release(from, to);
-        world.resume(to);
-        world.set_rate(to, 1000);
-    }
 }
 
 #[test]
@@ -524,20 +491,5 @@ fn the_same_seeds_give_the_same_run_under_turmoil() {
 
 #[test]
 fn another_process_gives_the_same_run_under_turmoil() {
-    const CHILD: &str = "RT_TEST_CHILD";
-    if std::env::var_os(CHILD).is_some() {
-        println!("saw {:?}", chaos(7, 7));
-        return;
-    }
-    let run = || {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["another_process_gives_the_same_run_under_turmoil", "--exact", "--nocapture"])
-            .env(CHILD, "1")
-            .output();
-        let text = String::from_utf8(output.unwrap().stdout).unwrap();
-        text.lines().find(|line| line.contains("saw ")).map(|line| line[line.find("saw ").unwrap()..].to_owned())
-    };
-    let first = run();
-    assert_eq!(first, run());
-    assert_eq!(first.unwrap(), format!("saw {:?}", chaos(7, 7)));
+    common::same_in_other_processes("another_process_gives_the_same_run_under_turmoil", || chaos(7, 7));
 }

@@ -1,8 +1,9 @@
 //! `bench`: simulated seconds per CPU second, and where the time goes.
 //!
 //! Per rate, each seed is run three times in this process, one after the other: with the checkers and nothing else on,
-//! which gives the figure; almost without load and without faults, the named baseline, which is called quiet; and with the profile on, which says where time goes but
-//! takes time of its own. Of several sizes of an orchestrator, a table shows in the end how it scales. Absolute figures belong to a machine; the ratios carry over.
+//! which gives the figure; almost without load and without faults, the named baseline, which is called quiet; and with
+//! the profile on, which says where time goes but takes time of its own. Of several sizes of an orchestrator, a table
+//! shows in the end how it scales. Absolute figures belong to a machine; the ratios carry over.
 
 use crate::cli::{Bench, Setting};
 use crate::exit::Exit;

@@ -5,9 +5,11 @@
 use std::future::{Future, pending};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
 use std::time::Duration;
 
 use rt::net::{TcpListener, TcpStream};
+use rt::random::{self, Random};
 use rt::sim::{self, Config, HostId, LinkConfig, Panicked, World};
 
 /// A round number of milliseconds.
@@ -28,6 +30,25 @@ pub fn lan() -> LinkConfig {
 /// A world on such links.
 pub fn config() -> Config {
     Config { seed: 1, executor_seed: 1, link: lan(), ..Config::default() }
+}
+
+/// The test of this name asserts that what `run` sees is the same in this process and in others, which run that test too.
+pub fn same_in_other_processes(test: &str, run: impl Fn() -> String) {
+    const CHILD: &str = "RT_TEST_CHILD";
+    const SAW: &str = "saw ";
+    if std::env::var_os(CHILD).is_some() {
+        println!("{SAW}{:?}", run());
+        return;
+    }
+    let other = || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let output = command.args([test, "--exact", "--nocapture"]).env(CHILD, "1").output();
+        let text = String::from_utf8(output.unwrap().stdout).unwrap();
+        text.lines().find_map(|line| Some(line.split_once(SAW)?.1.to_owned()))
+    };
+    let first = other();
+    assert_eq!(first, other());
+    assert_eq!(first.unwrap(), format!("{:?}", run()));
 }
 
 /// Two hosts.
@@ -82,6 +103,37 @@ impl Scene {
         let accepted = self.world.spawn_on(self.b, "accept", async move { listener.accept().await });
         let client = self.connect().await.unwrap();
         (client, accepted.await.unwrap().unwrap().0)
+    }
+
+    /// Faults of all kinds, and an end to them. Who would lose process or power, `dies` may spare and name another one.
+    pub async fn torment(&self, dies: impl Fn(HostId) -> HostId) {
+        let (world, a, b) = (&self.world, self.a, self.b);
+        let mut random: Random = random::stream("torment");
+        for _ in 0..60 {
+            let (from, to) = if random.chance(500) { (a, b) } else { (b, a) };
+            match random.below(12) {
+                0 => world.cut(from, to),
+                1 => world.hold(from, to),
+                2 => world.release(from, to),
+                3 => world.pause(to),
+                4 => world.resume(to),
+                5 => world.set_rate(to, 500 + random.below(1000) as u32),
+                6 => world.restart(dies(to)),
+                7 => {
+                    world.power_off(dies(to));
+                    world.sleep(random.jitter(s(5))).await;
+                    world.power_on(dies(to));
+                }
+                _ => world.heal(from, to),
+            }
+            world.sleep(random.jitter(s(3))).await;
+        }
+        self.join();
+        for (from, to) in [(a, b), (b, a)] {
+            world.release(from, to);
+            world.resume(to);
+            world.set_rate(to, 1000);
+        }
     }
 
     /// Nothing passes between the two.
