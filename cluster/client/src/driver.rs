@@ -334,6 +334,7 @@ impl Worker {
             drop(work);
             let caches = self.following.caches();
             let plan = lock(&self.controller).reconcile(&caches, &key, now);
+            plan.seen.iter().for_each(|note| self.recorder.record(note));
             let mut work = lock(&self.work);
             if plan.waiting.is_empty() {
                 work.waiting.remove(&key);

@@ -15,15 +15,18 @@ pub struct Plan {
     pub requeue_after: Option<Duration>,
     /// Why nothing more happens now. For reports and debugging.
     pub waiting: Vec<Waiting>,
-    /// Events to be recorded on objects, for people. They are sent after the writes, at best effort.
+    /// Events about what this plan does. They are sent after its writes, at best effort, and not if one of them fails:
+    /// the next plan says it again.
     pub notes: Vec<Note>,
+    /// Events about what the decision saw and will not see anew. They are sent whatever becomes of the writes.
+    pub seen: Vec<Note>,
 }
 
 /// Why a plan does not go further, in a few words: `2 pods are not ready`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting(pub String);
 
-/// An Event to be recorded.
+/// An Event for people, to be recorded on an object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Note {
     /// On which object.
@@ -60,6 +63,11 @@ impl Plan {
     /// Says why nothing more happens.
     pub fn wait(&mut self, why: impl Into<String>) {
         self.waiting.push(Waiting(why.into()));
+    }
+
+    /// Records a normal event on `object` about something that was seen once: see [`Plan::seen`].
+    pub fn saw<T: Object>(&mut self, object: &T, reason: &'static str, message: impl Into<String>) {
+        self.seen.push(Note { regarding: reference(object), warning: false, reason, message: message.into() });
     }
 
     /// Records a normal event on `object`.

@@ -208,6 +208,42 @@ fn a_refused_create_is_told_to_its_controller_and_tried_again() {
 }
 
 #[test]
+fn what_was_seen_once_is_told_even_if_the_writes_that_it_led_to_meet_a_conflict() {
+    /// Says that it saw a set the first time only, as a controller does that keeps what it knows.
+    struct Greeting(bool);
+    impl Controller for Greeting {
+        fn name(&self) -> &'static str {
+            "set-controller"
+        }
+        fn watches(&self) -> Vec<Watch> {
+            watches()
+        }
+        fn reconcile(&mut self, caches: &Caches, key: &Key, now: Now) -> Plan {
+            let mut plan = reconcile(caches, key, now);
+            if let Some(set) = caches.get::<ReplicaSet>(&key.namespace, &key.name)
+                && !std::mem::replace(&mut self.0, true)
+            {
+                plan.saw(&**set, "SetSeen", "a set is here");
+            }
+            plan
+        }
+    }
+    block_on(async {
+        let api = Api::start().await;
+        api.fault(&format!("POST {PODS}"), Fault::Answer(409, -1));
+        api.write("POST", SETS, &set(1));
+        let (_handle, _driver) = start(&api, "host-1", vec![Box::new(Greeting(false))]);
+        until("one pod", || pods(&api) == 1).await;
+        assert_eq!(api.count(&format!("POST {PODS}")), 2, "the first write met the conflict");
+        let told = |reason: &str| {
+            let state = api.state();
+            state.objects.iter().filter(|(key, event)| key.0 == "events" && event["reason"] == reason).count()
+        };
+        until("both events", || told("SetSeen") == 1 && told("SuccessfulScale") == 1).await;
+    });
+}
+
+#[test]
 fn the_next_leader_takes_over_at_once_when_the_last_one_stops() {
     block_on(async {
         let api = Api::start().await;

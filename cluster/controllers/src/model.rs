@@ -78,7 +78,7 @@ impl Model {
         for write in &plan.writes {
             self.perform(write)?;
         }
-        self.events.extend(plan.notes.iter().map(|note| format!("{} {}", note.reason, note.message)));
+        self.events.extend(plan.seen.iter().chain(&plan.notes).map(|note| format!("{} {}", note.reason, note.message)));
         Ok(())
     }
 

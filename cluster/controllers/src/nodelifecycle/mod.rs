@@ -102,7 +102,7 @@ impl NodeLifecycle {
             let age = now.wall.duration_since(node.created());
             // After a change of leader old nodes are news to nobody.
             if age.unsigned_abs() < self.config.node_startup_grace_period {
-                plan.note(
+                plan.saw(
                     node,
                     "RegisteredNode",
                     format!("Node {} event: Registered Node {0} in Controller", node.name()),
@@ -115,7 +115,7 @@ impl NodeLifecycle {
             health.zone = zone;
         }
         if health.observe(node, lease, self.clock.now()) {
-            plan.note(node, "NodeNotReady", format!("Node {} status is now: NodeNotReady", node.name()));
+            plan.saw(node, "NodeNotReady", format!("Node {} status is now: NodeNotReady", node.name()));
         }
     }
 

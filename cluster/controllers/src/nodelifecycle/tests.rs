@@ -88,7 +88,7 @@ impl World {
                     writeln!(self.log, "{} {write}", self.second).unwrap();
                     self.fake.write(write).unwrap();
                 }
-                for note in &plan.notes {
+                for note in plan.seen.iter().chain(&plan.notes) {
                     let name = note.regarding.name.as_deref().unwrap();
                     writeln!(self.log, "{} event {} on {name}", self.second, note.reason).unwrap();
                 }
