@@ -132,7 +132,7 @@ pub enum Backend {
     Madsim,
     /// tokio under turmoil, for a second opinion on a store
     Turmoil,
-    /// One after the other, and where they disagree; of `run` alone
+    /// One after the other, and where they disagree; of `run` and `mutants` alone
     Both,
 }
 
@@ -424,9 +424,10 @@ Examples:
   cargo trial mutants --policy guided        the same search as `run --policy guided`, on a board of its own
   cargo trial mutants --compare              the ten hardest on the board under each policy, with the same effort
   cargo trial mutants --compare vote-not-persisted --seeds 200 --resume
+  cargo trial mutants --backend both         the stores' mutants in both simulators, and what they agree on
 
-Ends with 0 if nine of ten bugs were found, no control was flagged and everything was built; with --compare, if all could be
-tried.")]
+Ends with 0 if nine of ten bugs were found, no control was flagged and everything was built; with --compare or --backend both,
+if all could be tried.")]
 pub struct Mutants {
     /// Names of patches, without `.patch`; all if none is given
     #[arg(value_name = "NAME")]
@@ -443,6 +444,9 @@ pub struct Mutants {
     /// Where faults come from; each policy has a board of its own
     #[arg(long, value_enum, default_value_t, conflicts_with = "compare")]
     pub policy: Policy,
+    /// Which simulator runs the hosts; each has a board of its own, and with `both` it is told what they agree on
+    #[arg(long, value_enum, default_value_t)]
+    pub backend: Backend,
     /// Try each under every policy and tell which finds it, and how soon [default NAMEs: the ten hardest on the board]
     #[arg(long)]
     pub compare: bool,

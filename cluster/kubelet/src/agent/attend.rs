@@ -138,15 +138,16 @@ impl Core {
     pub(super) fn tell(&mut self, uid: &str, entry: &mut Entry, decision: &Decision) {
         let changed = entry.status != decision.status;
         entry.status.clone_from(&decision.status);
-        if entry.gone {
+        // What is dead and was said to be so has no status that anybody could still see.
+        if entry.gone || entry.confirmed {
             return;
         }
         let known = entry.pod.status.as_ref().is_some_and(|theirs| same(&decision.status, theirs));
         let delete = decision.ended && entry.pod.is_terminating();
         // The writer compares with the API: what waits there is always to be replaced by what is newer.
-        if changed || (delete && !entry.confirmed) || (!known && !entry.told) {
+        if changed || delete || (!known && !entry.told) {
             entry.told = true;
-            entry.confirmed |= delete;
+            entry.confirmed = delete;
             self.statuses += 1;
             self.writer.put(self.statuses, &entry.pod, decision.status.clone(), delete);
             tracing::debug!(uid, phase = decision.status.phase.as_deref(), "status of a pod");

@@ -11,7 +11,8 @@
 //! cores idle, trials do not. There is one copy and one target directory all the same, because a program that is set aside
 //! needs neither: a second pair would cost a whole build and gigabytes, and save nothing more.
 //!
-//! Each policy of the search has a board of its own; to compare them, every program is run under each before it goes.
+//! Each way of looking, which is a policy of the search in one of the simulators, has a board of its own; to compare ways,
+//! every program is run in each before it goes.
 //!
 //! A harness is worth what it finds. Beside the bugs stand harmless controls: whoever flags one of those flags anything.
 //!
@@ -33,7 +34,7 @@ use crate::trial::CRASH;
 use anyhow::{Context, bail};
 use board::{Board, Found};
 pub use board::{Effort, Row, Score};
-use record::Case;
+use record::{Backend, Case};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -64,12 +65,39 @@ struct Orders {
 struct Left<'a> {
     patch: &'a Patch,
     hash: String,
-    /// Under these.
-    policies: Vec<Policy>,
+    /// In these.
+    ways: Vec<Way>,
 }
 
-/// What came of mutants, in order of name, under each policy.
-type Rows = BTreeMap<Policy, Vec<Row>>;
+/// How a mutant is looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Way {
+    backend: Backend,
+    policy: Policy,
+}
+
+impl Way {
+    /// In a word, or two.
+    fn name(self) -> String {
+        match self.backend {
+            Backend::Madsim => self.policy.name().to_owned(),
+            Backend::Turmoil => format!("{}-{}", self.backend.name(), self.policy.name()),
+        }
+    }
+
+    /// A name for what is its alone, in the folder of all mutants.
+    fn named(self, stem: &str) -> String {
+        if self == Self::default() { stem.to_owned() } else { format!("{stem}-{}", self.name()) }
+    }
+
+    /// Whether its simulator can run a patch's trials.
+    fn can(self, patch: &Patch) -> bool {
+        self.backend == Backend::Madsim || sim::scenario(&patch.scenario).is_some_and(|config| config.cluster.is_none())
+    }
+}
+
+/// What came of mutants, in order of name, in each way.
+type Rows = BTreeMap<Way, Vec<Row>>;
 
 /// Mutants that policies are compared by unless somebody names others.
 const HARDEST: usize = 10;
@@ -93,27 +121,49 @@ pub fn mutants(arguments: &Mutants) -> anyhow::Result<Exit> {
         problems.iter().for_each(|problem| println!("{problem}"));
         return Ok(Exit::FAILED);
     }
-    let patches: Vec<Patch> = patches.into_iter().filter_map(|(_, parsed)| parsed.ok()).collect();
+    let mut patches: Vec<Patch> = patches.into_iter().filter_map(|(_, parsed)| parsed.ok()).collect();
     if arguments.check {
         println!("{} mutants and {} controls are in order and apply", bugs(&patches), patches.len() - bugs(&patches));
         return Ok(Exit::HELD);
     }
     let effort = Effort { seeds: arguments.seeds, budget_s: arguments.budget };
     let orders = Orders { effort, jobs: arguments.jobs, shrink: arguments.shrink, resume: arguments.resume };
-    if arguments.compare {
-        let rows = try_all(&root, &patches, &Policy::ALL, orders)?;
-        println!("{}", if arguments.json { compare::json(&rows)? } else { compare::table(&rows) });
-        let broken = rows.values().flatten().any(|row| row.broken.is_some());
-        return Ok(if broken { Exit::FAILED } else { Exit::HELD });
+    let ways = ways(arguments);
+    let cannot = retain(&mut patches, |patch| ways.iter().all(|way| way.can(patch)));
+    if !cannot.is_empty() {
+        eprintln!("left out, because turmoil runs stores alone: {}", cannot.join(", "));
     }
-    let rows = try_under(&root, &patches, arguments.policy, orders)?;
-    let score = Score::of(&rows);
-    if arguments.json {
-        println!("{}", board::json(&rows, &score)?);
-    } else {
-        println!("{}", board::table(&rows));
+    let mut rows = try_all(&root, &patches, &ways, orders)?;
+    if let [way] = ways[..] {
+        let rows = rows.remove(&way).unwrap_or_default();
+        let score = Score::of(&rows);
+        println!("{}", if arguments.json { board::json(&rows, &score)? } else { board::table(&rows) });
+        return Ok(if score.good() { Exit::HELD } else { Exit::SAFETY });
     }
-    Ok(if score.good() { Exit::HELD } else { Exit::SAFETY })
+    println!("{}", if arguments.json { compare::json(&rows)? } else { compare::table(&rows) });
+    let broken = rows.values().flatten().any(|row| row.broken.is_some());
+    Ok(if broken { Exit::FAILED } else { Exit::HELD })
+}
+
+/// In which ways mutants are looked for.
+fn ways(arguments: &Mutants) -> Vec<Way> {
+    let policies = if arguments.compare { &Policy::ALL[..] } else { &[arguments.policy] };
+    let backends = match arguments.backend {
+        cli::Backend::Madsim => &[Backend::Madsim][..],
+        cli::Backend::Turmoil => &[Backend::Turmoil],
+        cli::Backend::Both => &[Backend::Madsim, Backend::Turmoil],
+    };
+    backends
+        .iter()
+        .flat_map(|backend| policies.iter().map(|policy| Way { backend: *backend, policy: *policy }))
+        .collect()
+}
+
+/// Keeps those that `keeps` keeps, and returns the names of the others.
+fn retain(patches: &mut Vec<Patch>, keeps: impl Fn(&Patch) -> bool) -> Vec<String> {
+    let names = patches.iter().filter(|patch| !keeps(patch)).map(|patch| patch.name.clone()).collect();
+    patches.retain(keeps);
+    names
 }
 
 /// The names given; to compare policies, those of the hardest that there still are, if none is.
@@ -121,7 +171,7 @@ fn names_of(root: &Path, arguments: &Mutants) -> anyhow::Result<Vec<String>> {
     if !arguments.compare || !arguments.names.is_empty() {
         return Ok(arguments.names.clone());
     }
-    let path = board_of(root, Policy::Swarm);
+    let path = board_of(root, Way::default());
     let mut names = board::hardest(&path, HARDEST).context("name mutants, or fill a board: cargo trial mutants")?;
     names.retain(|name| root.join(FOLDER).join(format!("{name}.patch")).is_file());
     if names.is_empty() {
@@ -130,56 +180,45 @@ fn names_of(root: &Path, arguments: &Mutants) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Where the board of a policy is.
-fn board_of(root: &Path, policy: Policy) -> PathBuf {
-    root.join("target/mutants").join(match policy {
-        Policy::Swarm => "board.json".to_owned(),
-        Policy::Uniform | Policy::Guided => format!("board-{}.json", policy.name()),
-    })
+/// Where the board of a way is.
+fn board_of(root: &Path, way: Way) -> PathBuf {
+    root.join("target/mutants").join(way.named("board")).with_extension("json")
 }
 
 /// Where the failing trials of mutants go.
-fn trials_of(root: &Path, policy: Policy) -> PathBuf {
-    root.join("target/mutants").join(match policy {
-        Policy::Swarm => "trials".to_owned(),
-        Policy::Uniform | Policy::Guided => format!("trials-{}", policy.name()),
-    })
+fn trials_of(root: &Path, way: Way) -> PathBuf {
+    root.join("target/mutants").join(way.named("trials"))
 }
 
-/// Tries all of them under one policy, in order.
-fn try_under(root: &Path, patches: &[Patch], policy: Policy, orders: Orders) -> anyhow::Result<Vec<Row>> {
-    Ok(try_all(root, patches, &[policy], orders)?.remove(&policy).unwrap_or_default())
-}
-
-/// Tries all of them under each policy, in order; to resume, only those that its board does not answer for.
-fn try_all(root: &Path, patches: &[Patch], policies: &[Policy], orders: Orders) -> anyhow::Result<Rows> {
+/// Tries all of them in each way, in order; to resume, only those that its board does not answer for.
+fn try_all(root: &Path, patches: &[Patch], ways: &[Way], orders: Orders) -> anyhow::Result<Rows> {
     // Whoever holds the copy holds the boards.
     let mirror = Mirror::open(root, &root.join("target/mutants/copy"))?;
     mirror.sync()?;
     let sources = source_hash(root)?;
-    let mut boards: BTreeMap<Policy, Board> = BTreeMap::new();
-    for policy in policies {
-        boards.insert(*policy, Board::open(&board_of(root, *policy), &sources)?);
+    let mut boards: BTreeMap<Way, Board> = BTreeMap::new();
+    for way in ways {
+        boards.insert(*way, Board::open(&board_of(root, *way), &sources)?);
     }
-    let mut rows: Rows = policies.iter().map(|policy| (*policy, Vec::new())).collect();
+    let mut rows: Rows = ways.iter().map(|way| (*way, Vec::new())).collect();
     let mut left: Vec<Left<'_>> = Vec::new();
-    let called = |row: &Row, policy: Policy| match policies {
+    let called = |row: &Row, way: Way| match ways {
         [_] => row.name.clone(),
-        _ => format!("{}, {}", row.name, policy.name()),
+        _ => format!("{}, {}", row.name, way.name()),
     };
     for patch in patches {
-        let mut open = Left { patch, hash: patch_hash(root, patch)?, policies: Vec::new() };
-        for (policy, board) in &boards {
+        let mut open = Left { patch, hash: patch_hash(root, patch)?, ways: Vec::new() };
+        for (way, board) in &boards {
             let row = board.row(&patch.name, &open.hash);
             match row.filter(|row| orders.resume && row.answers(orders.effort, orders.shrink)) {
                 Some(row) => {
-                    eprintln!("{}: {} (on the board already)", called(row, *policy), row.result());
-                    rows.entry(*policy).or_default().push(row.clone());
+                    eprintln!("{}: {} (on the board already)", called(row, *way), row.result());
+                    rows.entry(*way).or_default().push(row.clone());
                 }
-                None => open.policies.push(*policy),
+                None => open.ways.push(*way),
             }
         }
-        left.extend((!open.policies.is_empty()).then_some(open));
+        left.extend((!open.ways.is_empty()).then_some(open));
     }
     thread::scope(|scope| {
         // A program is handed over only when its trials can begin, so that at most one is built ahead.
@@ -198,17 +237,17 @@ fn try_all(root: &Path, patches: &[Patch], policies: &[Policy], orders: Orders) 
         for (left, prepared) in left.iter().zip(ready) {
             eprintln!("{}: {}", left.patch.name, left.patch.mechanism);
             let prepared = prepared?;
-            for policy in &left.policies {
-                let row = try_out(root, left, *policy, &prepared, orders)?;
-                let name = called(&row, *policy);
+            for way in &left.ways {
+                let row = try_out(root, left, *way, &prepared, orders)?;
+                let name = called(&row, *way);
                 eprintln!("{name}: {} ({} trials, {:.1} CPU s)", row.result(), row.trials, row.cpu_s);
                 if let Some(why) = &row.broken {
                     eprintln!("{why}");
                 }
-                if let Some(board) = boards.get_mut(policy) {
+                if let Some(board) = boards.get_mut(way) {
                     board.add(row.clone())?;
                 }
-                rows.entry(*policy).or_default().push(row);
+                rows.entry(*way).or_default().push(row);
             }
             if let Ok(program) = &prepared {
                 fs::remove_file(program).with_context(|| format!("{} cannot be removed", program.display()))?;
@@ -241,8 +280,9 @@ pub fn shuffled(number: u64) -> anyhow::Result<Vec<String>> {
 pub fn one(name: &str, effort: Effort, jobs: Option<u16>) -> anyhow::Result<Row> {
     let root = cargo::root()?;
     let patches: Vec<Patch> = all(&root)?.into_iter().filter(|patch| patch.name == name).collect();
-    let rows = try_under(&root, &patches, Policy::Swarm, Orders { effort, jobs, shrink: false, resume: false })?;
-    rows.into_iter().next().with_context(|| format!("there is no mutant {name}"))
+    let orders = Orders { effort, jobs, shrink: false, resume: false };
+    let rows = try_all(&root, &patches, &[Way::default()], orders)?;
+    rows.into_values().flatten().next().with_context(|| format!("there is no mutant {name}"))
 }
 
 /// All patches, which must be in order.
@@ -368,11 +408,11 @@ fn set_aside(root: &Path, patch: &Patch, program: &Path) -> anyhow::Result<PathB
     Ok(aside)
 }
 
-/// Runs the trials of a planted program under a policy.
+/// Runs the trials of a planted program in a way.
 fn try_out(
     root: &Path,
     left: &Left<'_>,
-    policy: Policy,
+    way: Way,
     prepared: &Result<PathBuf, String>,
     orders: Orders,
 ) -> anyhow::Result<Row> {
@@ -381,8 +421,8 @@ fn try_out(
         Ok(program) => program,
         Err(why) => return Ok(Row::broken(patch, hash, orders.effort, why.clone())),
     };
-    let folder = trials_of(root, policy).join(&patch.name);
-    let brief = trials(program, patch, policy, &folder, orders)?;
+    let folder = trials_of(root, way).join(&patch.name);
+    let brief = trials(program, patch, way, &folder, orders)?;
     let mut row = Row::tried(patch, hash, orders.effort, &brief);
     if orders.shrink
         && let (Some(trial), Some(what), Found::Expected | Found::Otherwise) = (&brief.trial, row.telling(), row.found)
@@ -437,12 +477,13 @@ fn build(root: &Path, mirror: &Mirror) -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
-fn trials(program: &Path, patch: &Patch, policy: Policy, folder: &Path, orders: Orders) -> anyhow::Result<Brief> {
+fn trials(program: &Path, patch: &Patch, way: Way, folder: &Path, orders: Orders) -> anyhow::Result<Brief> {
     let brief = folder.join("brief.json");
     fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     let Effort { seeds, budget_s } = orders.effort;
     let mut command = Command::new(program);
-    command.args(["run", "--until-failure", "--scenario", &patch.scenario, "--policy", policy.name()]);
+    command.args(["run", "--until-failure", "--scenario", &patch.scenario]);
+    command.args(["--policy", way.policy.name(), "--backend", way.backend.name()]);
     command.args(["--seeds", &seeds.to_string(), "--budget", &budget_s.to_string()]);
     command.args(["--jobs", &cli::jobs(orders.jobs).to_string()]);
     command.arg("--out").arg(folder).arg("--brief").arg(&brief).stdin(Stdio::null()).stdout(Stdio::null());
