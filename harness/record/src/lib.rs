@@ -17,6 +17,7 @@ mod cluster;
 mod file;
 mod guarantees;
 mod history;
+mod operator;
 mod scenario;
 mod twin;
 // Reports read records and know no faults but those named in them.
@@ -28,6 +29,7 @@ pub use guarantees::{
     CONVERGE_NS, ELECTION_NS, FAILOVER_NS, GUARANTEES, Guarantee, Guaranteed, PROGRESS_NS, QUEUE_NS, Scope, Side,
 };
 pub use history::*;
+pub use operator::{OperatorOrders, StrikeKind};
 pub use scenario::{Base, ScenarioError, read_scenario};
 pub use twin::*;
 

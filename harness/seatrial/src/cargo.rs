@@ -8,6 +8,9 @@ use std::process::{Command, Stdio};
 /// Variables by which a caller's flags would replace those of a build, cfg included.
 const FLAGS: [&str; 3] = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"];
 
+/// What makes a build the simulator's.
+const SIMULATOR: &str = "build.rustflags=['--cfg','madsim']";
+
 /// Which of this package's builds.
 #[derive(Clone, Copy, Debug)]
 pub enum Profile {
@@ -56,8 +59,22 @@ pub fn rebuild_seatrial(root: &Path, profile: Profile, target_dir: &Path) -> any
 
 fn seatrial(mut command: Command, profile: Profile, target_dir: &Path) -> anyhow::Result<PathBuf> {
     command.args(["build", "--profile", profile.name(), "--package", "seatrial", "--target-dir"]).arg(target_dir);
-    command.args(["--config", "build.rustflags=['--cfg','madsim']"]);
+    command.args(["--config", SIMULATOR]);
     executable(command, "seatrial")
+}
+
+/// To build and run a program of an operator's crate, of whatever workspace, at the speed of a trial and into the target
+/// directory of the workspace at `root`; its arguments are to be added.
+pub fn run_operator(root: &Path, manifest: &Path, bin: Option<&str>) -> Command {
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--profile", "trial", "--manifest-path"]).arg(manifest);
+    command.arg("--target-dir").arg(root.join("target/seatrial"));
+    // Other workspaces have no such profile.
+    for config in [SIMULATOR, "profile.trial.inherits='release'", "profile.trial.debug-assertions=true"] {
+        command.args(["--config", config]);
+    }
+    command.args(bin.map(|bin| ["--bin", bin]).into_iter().flatten());
+    command
 }
 
 /// Builds `seaworthy` of the workspace at `root`, the production build.
@@ -83,8 +100,13 @@ fn production(root: &Path, package: &str, program: &str) -> anyhow::Result<PathB
 }
 
 fn command(root: &Path) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = cargo();
     command.current_dir(root);
+    command
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for name in FLAGS {
         command.env_remove(name);
     }

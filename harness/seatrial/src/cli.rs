@@ -1,6 +1,8 @@
 //! The command line.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use record::StrikeKind;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -49,6 +51,8 @@ pub enum Command {
     Mutants(Mutants),
     /// Kill, stop and restart real processes under load and judge their history
     Real(Real),
+    /// Try an operator made with kube-rs against a simulated cluster
+    Operator(Operator),
     /// List the rare situations that the product's source marks
     #[command(after_help = "Examples:\n  cargo trial marks")]
     Marks,
@@ -462,6 +466,59 @@ pub struct Mutants {
     /// Print JSON instead of the table
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Try an operator made with kube-rs against a simulated cluster.\n\nIts crate is built for the simulator, with \
+                  crate `operator` (harness/operator), whose documentation says what its program is. Each trial strikes \
+                  it a few times: it crashes before or after a write, a watch of its tells late, or never, what has \
+                  changed. In the end the cluster must be as it is when nothing strikes. What fails is made small.",
+    after_help = "\
+Examples:
+  cargo trial operator                                the example, workloads/replicated
+  cargo trial operator --bin planted-crash            the same with a bug planted in it
+  cargo trial operator --manifest-path ../mine/Cargo.toml --seeds 200
+  cargo trial operator --strikes crash --seeds 50     crashes alone
+  cargo trial operator --bin planted-crash --plan target/operator/22.toml
+                                                      one trial, and all that happened in it
+
+Ends with 0 if all held, 11 if some did not, 2 if what users do cannot be read. The first build takes minutes: kube is large."
+)]
+pub struct Operator {
+    /// Manifest of the operator's crate; of the example if not given
+    #[arg(long, value_name = "FILE")]
+    pub manifest_path: Option<PathBuf>,
+    /// Which of its programs; its own default if not given
+    #[arg(long, value_name = "NAME")]
+    pub bin: Option<String>,
+    /// How many seeds
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub seeds: u64,
+    /// The first seed
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub seed: u64,
+    /// Which kinds of strike
+    #[arg(long, value_name = "KIND,...", value_delimiter = ',', default_values_t = StrikeKind::ALL, value_parser = strike_kind())]
+    pub strikes: Vec<StrikeKind>,
+    /// Trials at once [default: one per core]
+    #[arg(long, value_name = "J", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Where the smallest plans of failing trials go
+    #[arg(long, value_name = "DIR", default_value = "target/operator")]
+    pub out: PathBuf,
+    /// Run the one trial of a file, and print what happened in it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "seed", "strikes"])]
+    pub plan: Option<PathBuf>,
+    /// Print JSON instead of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Reads the name of a kind of strike.
+fn strike_kind() -> impl TypedValueParser<Value = StrikeKind> {
+    PossibleValuesParser::new(StrikeKind::ALL.map(StrikeKind::name))
+        .map(|name| StrikeKind::ALL.into_iter().find(|kind| kind.name() == name).unwrap_or_default())
 }
 
 #[derive(Debug, Args)]

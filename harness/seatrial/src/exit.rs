@@ -1,6 +1,6 @@
 //! What the testbed's exit codes mean. Scripts rely on them.
 
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,11 @@ impl Exit {
     pub const VACUOUS: Self = Self(14);
     /// Stopped by Ctrl-C or SIGTERM before everything was tried; nothing that was tried failed. What shells say of it.
     pub const INTERRUPTED: Self = Self(130);
+
+    /// That of another program; of one that was killed, that it died.
+    pub fn of_program(status: ExitStatus) -> Self {
+        status.code().map_or(Self::CRASH, |code| Self(u8::try_from(code).unwrap_or(Self::FAILED.0)))
+    }
 
     /// As the system is told.
     pub fn code(self) -> u8 {

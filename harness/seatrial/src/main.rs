@@ -29,6 +29,7 @@ mod mirror;
 mod mutants;
 mod nightly;
 mod observe;
+mod operator;
 mod orchestra;
 mod patch;
 mod pool;
@@ -77,6 +78,7 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Diff(arguments) => diff::diff(&arguments),
         Command::Nightly(arguments) => nightly::nightly(&arguments),
         Command::Mutants(arguments) => mutants::mutants(&arguments),
+        Command::Operator(arguments) => operator::operator(&arguments),
         Command::Real(arguments) => live::real(&arguments),
         Command::Marks => {
             MARKS.iter().for_each(|(text, place)| println!("{text:<48} {place}"));

@@ -82,6 +82,8 @@ pub const LAYERS: &[Layer] = &[
             "reports",
         ],
     },
+    Layer { folder: "harness/operator", may_use: &["rt", "store", "api", "seaworthy", "record"] },
+    Layer { folder: "workloads/replicated", may_use: &["api", "operator"] },
     Layer { folder: "harness/xtask", may_use: &[] },
 ];
 
