@@ -47,6 +47,9 @@ pub struct Finding {
     pub tries: u32,
 }
 
+/// A trial, and what was found if it failed.
+type Tried = (Judged, Option<Finding>);
+
 /// A trial as a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -119,7 +122,7 @@ impl Trials {
         done: impl Fn(&Judged) + Sync,
     ) -> Result<Sum, String> {
         let next = AtomicU64::new(seeds.start);
-        let results: Mutex<BTreeMap<u64, Result<(Judged, Option<Finding>), String>>> = Mutex::default();
+        let results: Mutex<BTreeMap<u64, Result<Tried, String>>> = Mutex::default();
         thread::scope(|scope| {
             for _ in 0..jobs.max(1) {
                 scope.spawn(|| {
@@ -151,7 +154,7 @@ impl Trials {
         Ok(sum)
     }
 
-    fn one(&self, seed: u64, kinds: &[StrikeKind]) -> Result<(Judged, Option<Finding>), String> {
+    fn one(&self, seed: u64, kinds: &[StrikeKind]) -> Result<Tried, String> {
         let plan = Plan { seed, strikes: strikes::draw(seed, kinds, self.aims) };
         let (judged, _) = self.judge(&plan)?;
         if judged.wrong.is_empty() {
