@@ -32,7 +32,7 @@ pub use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 pub use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 pub use meta::v1::{ObjectMeta, Time};
-pub use object::{Object, ObjectExt};
+pub use object::{Object, ObjectExt, is_node_ready};
 pub use quantity::Quantity;
 pub use resource::Resource;
 pub use status::Status;

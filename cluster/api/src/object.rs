@@ -1,6 +1,7 @@
 //! What every object has: its identity and its metadata, read without spelling out options.
 
 use crate::Timestamp;
+use crate::core::v1::Node;
 use crate::meta::v1::{ObjectMeta, OwnerReference, Time};
 use crate::resource::{self, Resource};
 use k8s_openapi::Metadata;
@@ -79,6 +80,12 @@ pub trait ObjectExt: Object {
 impl<T: Object> ObjectExt for T {}
 
 static EMPTY: BTreeMap<String, String> = BTreeMap::new();
+
+/// Whether a node says that it is ready, and nobody has said otherwise of it since.
+pub fn is_node_ready(node: &Node) -> bool {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.filter(|condition| condition.type_ == "Ready").any(|condition| condition.status == "True")
+}
 
 /// `timestamp` cut to whole seconds, as `metav1.Time` is stored.
 pub fn seconds(timestamp: Timestamp) -> Time {

@@ -11,65 +11,25 @@
 //! start when a third of the old one's life is left.
 
 use crate::addresses::PodRange;
-use crate::agent::{Agent, AgentConfig, AgentError, STATUS_SOON};
-use crate::data_dir::{DataDir, DataDirError, Purpose};
+use crate::agent::{Agent, AgentConfig, STATUS_SOON};
+use crate::data_dir::{DataDir, Purpose};
 use crate::files;
-use crate::identity::{Expiring, IdentityError, is_old};
+use crate::identity::{Expiring, is_old};
 use crate::join::{self, JoinError, JoinToken, Role, Shared, Welcome};
 use crate::kubeconfig::{self, Shows};
-use crate::secured::{ListenError, Secured, free_address};
-use crate::server::{Server, ServerConfig, ServerError};
+use crate::process_error::ProcessError;
+use crate::secured::{Secured, free_address};
+use crate::server::{Server, ServerConfig};
 use apiserver::Build;
 use rt::time::Timestamp;
-use rt::tls::{ClientTls, Pair, TlsError};
+use rt::tls::{ClientTls, Pair};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 use std::net::IpAddr;
 use store::server::{MemberAddress, MemberConfig, StopReason};
 
 /// What an agent was given, in its data directory.
 const AGENT_FILE: &str = "agent.json";
-
-/// Why a process does not start; a sentence for the operator.
-#[derive(Debug, thiserror::Error)]
-pub enum ApartError {
-    /// What was asked for cannot be.
-    #[error("{0}")]
-    Config(String),
-    /// It cannot listen there.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// The data directory is not to be used.
-    #[error(transparent)]
-    DataDir(#[from] DataDirError),
-    /// No identity.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// The cluster cannot be joined.
-    #[error(transparent)]
-    Join(#[from] JoinError),
-    /// No certificate.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The server cannot start.
-    #[error(transparent)]
-    Server(#[from] ServerError),
-    /// The agent cannot.
-    #[error(transparent)]
-    Agent(#[from] AgentError),
-    /// The kubeconfig cannot be written.
-    #[error(transparent)]
-    Kubeconfig(#[from] kubeconfig::WriteError),
-    /// A file of the data directory.
-    #[error("{file}: {error}")]
-    Io {
-        /// Which.
-        file: String,
-        /// Why.
-        error: io::Error,
-    },
-}
 
 /// A server as others know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +79,7 @@ impl ServerProcess {
     ///
     /// # Errors
     /// Nothing runs.
-    pub async fn start(config: ServerProcessConfig) -> Result<Self, ApartError> {
+    pub async fn start(config: ServerProcessConfig) -> Result<Self, ProcessError> {
         let own = own(&config)?.clone();
         // First of all what changes nothing: a port in use must leave no directory behind.
         let listen = free_address(config.listen.as_ref().unwrap_or(&own.api)).await?;
@@ -162,7 +122,7 @@ impl ServerProcess {
             let name = format!("{}-token", role.name());
             let file = format!("{}/{name}", config.data_dir);
             let written = files::replace(&data.dir, &name, &format!("{}\n", shared.token(role)?)).await;
-            written.map_err(|error| ApartError::Io { file: file.clone(), error })?;
+            written.map_err(|error| ProcessError::Io { file: file.clone(), error })?;
             tokens.push(file);
         }
         let tokens = [tokens.remove(0), tokens.remove(0)];
@@ -192,13 +152,13 @@ impl ServerProcess {
 }
 
 /// This server's own entry.
-fn own(config: &ServerProcessConfig) -> Result<&Named, ApartError> {
+fn own(config: &ServerProcessConfig) -> Result<&Named, ProcessError> {
     let names: Vec<&str> = config.servers.iter().map(|server| server.name.as_str()).collect();
     config
         .servers
         .iter()
         .find(|server| server.name == config.name)
-        .ok_or_else(|| ApartError::Config(format!("{} is none of the servers: {}", config.name, names.join(", "))))
+        .ok_or_else(|| ProcessError::Config(format!("{} is none of the servers: {}", config.name, names.join(", "))))
 }
 
 /// All API servers, from this one on: its components prefer it, and fail over in an order of their own.
@@ -215,7 +175,7 @@ fn store_config(
     data: &DataDir,
     shared: &Shared,
     now: Timestamp,
-) -> Result<MemberConfig, ApartError> {
+) -> Result<MemberConfig, ProcessError> {
     let address = |server: &Named| MemberAddress { peer: server.peer.clone(), client: server.api.clone() };
     let members: BTreeMap<u64, MemberAddress> = (1..).zip(config.servers.iter().map(address)).collect();
     let own_id = (1..).zip(&config.servers).find(|(_, server)| *server == own).map_or(0, |(id, _)| id);
@@ -225,7 +185,7 @@ fn store_config(
     store.listen_peer =
         (config.servers.len() > 1).then(|| config.listen_peer.clone().unwrap_or_else(|| own.peer.clone()));
     store.peer_tls = shared.authority.peer(&own.name, &[host(&own.peer).to_owned()], now)?;
-    store.validate().map_err(|error| ApartError::Config(error.to_string()))?;
+    store.validate().map_err(|error| ProcessError::Config(error.to_string()))?;
     Ok(store)
 }
 
@@ -261,7 +221,7 @@ impl AgentProcess {
     ///
     /// # Errors
     /// Nothing runs.
-    pub async fn start(config: AgentProcessConfig) -> Result<Self, ApartError> {
+    pub async fn start(config: AgentProcessConfig) -> Result<Self, ProcessError> {
         let data = DataDir::open(&config.data_dir, Purpose::Agent).await?;
         let welcome = identity(&config, &data).await?;
         let keys = welcome.agent.as_ref().ok_or_else(|| JoinError::NotUnderstood("it has no keys".to_owned()))?;
@@ -290,13 +250,13 @@ impl fmt::Debug for AgentProcess {
 }
 
 /// What this agent was given, now or at an earlier start.
-async fn identity(config: &AgentProcessConfig, data: &DataDir) -> Result<Welcome, ApartError> {
+async fn identity(config: &AgentProcessConfig, data: &DataDir) -> Result<Welcome, ProcessError> {
     let file = format!("{}/{AGENT_FILE}", config.data_dir);
-    let io = |error| ApartError::Io { file: file.clone(), error };
+    let io = |error| ProcessError::Io { file: file.clone(), error };
     let kept = files::read(&data.dir, AGENT_FILE).await.map_err(io)?;
     let kept: Option<Welcome> = match kept {
         Some(text) => Some(serde_json::from_str(&text).map_err(|error| {
-            ApartError::Config(format!("{file} is damaged: {error}; remove it, and join again with a token"))
+            ProcessError::Config(format!("{file} is damaged: {error}; remove it, and join again with a token"))
         })?),
         None => None,
     };
@@ -310,7 +270,7 @@ async fn identity(config: &AgentProcessConfig, data: &DataDir) -> Result<Welcome
             tracing::warn!("this agent's certificate is old, and there is no token to ask for a new one");
             Ok(kept)
         }
-        (None, None) => Err(ApartError::Config(
+        (None, None) => Err(ProcessError::Config(
             "an agent needs a token to join; a server has it in the file agent-token of its data directory".to_owned(),
         )),
         (_, Some(token)) => {

@@ -4,7 +4,7 @@ use crate::args::{KubeconfigArgs, UpArgs};
 use crate::{FAILED, USAGE, ended, fail, say, version};
 use rt::time::{Instant, Timestamp, timeout};
 use seaworthy::kubeconfig::{self, Shows};
-use seaworthy::{Authority, Up, UpConfig, UpError};
+use seaworthy::{Authority, ProcessError, Up, UpConfig};
 use std::process::ExitCode;
 use std::time::Duration;
 use store::server::StopReason;
@@ -61,7 +61,7 @@ pub async fn up(config: UpConfig) -> ExitCode {
     let (nodes, data_dir) = (config.nodes, config.data_dir.clone());
     let up = match Up::start(config).await {
         Ok(up) => up,
-        Err(error @ UpError::Config(_)) => return fail(USAGE, &error.to_string()),
+        Err(error @ ProcessError::Config(_)) => return fail(USAGE, &error.to_string()),
         Err(error) => return fail(FAILED, &error.to_string()),
     };
     let stopped = tokio::select! {

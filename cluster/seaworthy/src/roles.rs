@@ -5,7 +5,7 @@ use crate::config_file::{AgentFile, ServerFile, Setting, Source};
 use crate::here::default_dir;
 use crate::{FAILED, USAGE, ended, fail, say, version};
 use seaworthy::{
-    AgentProcess, AgentProcessConfig, ApartError, JoinToken, Named, PodRange, ServerProcess, ServerProcessConfig,
+    AgentProcess, AgentProcessConfig, JoinToken, Named, PodRange, ProcessError, ServerProcess, ServerProcessConfig,
 };
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -170,8 +170,8 @@ pub async fn agent(config: AgentProcessConfig) -> ExitCode {
     }
 }
 
-fn failed(error: &ApartError) -> ExitCode {
-    let code = if matches!(error, ApartError::Config(_)) { USAGE } else { FAILED };
+fn failed(error: &ProcessError) -> ExitCode {
+    let code = if matches!(error, ProcessError::Config(_)) { USAGE } else { FAILED };
     fail(code, &error.to_string())
 }
 

@@ -12,15 +12,16 @@
 //! token or a certificate (`nothing_is_open_wider_than_it_must_be` in tests/up.rs).
 
 use crate::addresses::PodRange;
-use crate::agent::{Agent, AgentConfig, AgentError, STATUS_SOON};
-use crate::data_dir::{DataDir, DataDirError, Purpose};
-use crate::identity::{Authority, Expiring, IdentityError};
+use crate::agent::{Agent, AgentConfig, STATUS_SOON};
+use crate::data_dir::{DataDir, Purpose};
+use crate::identity::{Authority, Expiring};
 use crate::join::Shared;
 use crate::kubeconfig::{self, Shows};
-use crate::secured::{ListenError, MASTERS, Secured, free_address, reached_at};
-use crate::server::{Server, ServerConfig, ServerError};
-use api::ObjectExt;
+use crate::process_error::ProcessError;
+use crate::secured::{MASTERS, Secured, free_address, reached_at};
+use crate::server::{Server, ServerConfig};
 use api::core::v1::Node;
+use api::{ObjectExt, is_node_ready};
 use apiserver::Build;
 use client::{Client, ClientConfig, ListOptions};
 use rt::time::{Timestamp, sleep};
@@ -73,40 +74,6 @@ impl UpConfig {
     }
 }
 
-/// Why a cluster does not start; a sentence for the operator.
-#[derive(Debug, thiserror::Error)]
-pub enum UpError {
-    /// What was asked for cannot be.
-    #[error("{0}")]
-    Config(String),
-    /// It cannot listen there.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// The data directory is not to be used.
-    #[error(transparent)]
-    DataDir(#[from] DataDirError),
-    /// No identity.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// No certificate.
-    #[error(transparent)]
-    Tls(#[from] rt::tls::TlsError),
-    /// The server cannot start.
-    #[error(transparent)]
-    Server(#[from] ServerError),
-    /// A node cannot.
-    #[error("node {node}: {error}")]
-    Agent {
-        /// Which.
-        node: String,
-        /// Why.
-        error: AgentError,
-    },
-    /// The kubeconfig cannot be written.
-    #[error(transparent)]
-    Kubeconfig(#[from] kubeconfig::WriteError),
-}
-
 /// A cluster that runs. Dropping it ends it at once, as a kill would.
 pub struct Up {
     // Dropped in this order: nodes before the server that they talk to, the lock last.
@@ -124,7 +91,7 @@ impl Up {
     ///
     /// # Errors
     /// Nothing runs.
-    pub async fn start(config: UpConfig) -> Result<Self, UpError> {
+    pub async fn start(config: UpConfig) -> Result<Self, ProcessError> {
         check(&config)?;
         // First of all what changes nothing: a port in use must leave no directory behind.
         let listen = free_address(&config.listen).await?;
@@ -180,7 +147,8 @@ impl Up {
         loop {
             match self.admin.list::<Node>("", &ListOptions::default()).await {
                 Ok(nodes) => {
-                    let is_there = |name: String| nodes.items.iter().any(|node| node.name() == name && is_ready(node));
+                    let is_there =
+                        |name: String| nodes.items.iter().any(|node| node.name() == name && is_node_ready(node));
                     if (0..self.agents.len()).map(node_name).all(is_there) {
                         return;
                     }
@@ -212,10 +180,13 @@ impl fmt::Debug for Up {
     }
 }
 
-fn check(config: &UpConfig) -> Result<(), UpError> {
+fn check(config: &UpConfig) -> Result<(), ProcessError> {
     if config.nodes > config.pods.nodes() {
         let (range, most) = (config.pods, config.pods.nodes());
-        return Err(UpError::Config(format!("{} has addresses for {most} nodes, not for {}", range, config.nodes)));
+        return Err(ProcessError::Config(format!(
+            "{} has addresses for {most} nodes, not for {}",
+            range, config.nodes
+        )));
     }
     Ok(())
 }
@@ -235,7 +206,7 @@ async fn agent(
     api_server: &str,
     authority: &Authority,
     now: Timestamp,
-) -> Result<Agent, UpError> {
+) -> Result<Agent, ProcessError> {
     let node = node_name(place as usize);
     let dir = format!("{}/nodes/{node}", data.dir.path());
     let mut agent = AgentConfig::new(&node, config.pods.node(place), &dir, vec![api_server.to_owned()]);
@@ -243,14 +214,9 @@ async fn agent(
     agent.status_interval = STATUS_SOON;
     // The tables of a service proxy are for a network that takes them, and this machine's is left alone.
     agent.serves_services = false;
-    Agent::start(agent).await.map_err(|error| UpError::Agent { node, error })
+    Agent::start(agent).await.map_err(|error| ProcessError::Node { node, error })
 }
 
 fn node_name(place: usize) -> String {
     format!("hollow-{}", place + 1)
-}
-
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

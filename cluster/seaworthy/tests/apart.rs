@@ -8,7 +8,7 @@ use rt::net::TcpStream;
 use rt::time::{sleep, timeout};
 use rt::tls::{ClientTls, Pair, Usage, Wanted, issue, public_key_hash, read};
 use seaworthy::{
-    AgentProcess, AgentProcessConfig, ApartError, Authority, JoinError, JoinToken, Named, PodRange, ServerProcess,
+    AgentProcess, AgentProcessConfig, Authority, JoinError, JoinToken, Named, PodRange, ProcessError, ServerProcess,
     ServerProcessConfig,
 };
 use std::fs;
@@ -125,13 +125,13 @@ fn nobody_joins_without_the_right_token() {
             let agent = place.agent(&config, token);
             async move { AgentProcess::start(agent).await.expect_err("it must not join") }
         };
-        assert!(matches!(refused(None).await, ApartError::Config(_)));
+        assert!(matches!(refused(None).await, ProcessError::Config(_)));
         let error = refused(Some(place.token("server"))).await;
-        assert!(matches!(error, ApartError::Join(JoinError::Role { .. })), "{error}");
+        assert!(matches!(error, ProcessError::Join(JoinError::Role { .. })), "{error}");
         let error = refused(Some(JoinToken { secret: "ff".repeat(32), ..place.token("agent") })).await;
-        assert!(matches!(error, ApartError::Join(JoinError::Refused(_))), "{error}");
+        assert!(matches!(error, ProcessError::Join(JoinError::Refused(_))), "{error}");
         let error = refused(Some(JoinToken { hash: "ff".repeat(32), ..place.token("agent") })).await;
-        assert!(matches!(error, ApartError::Join(JoinError::Foreign(_))), "{error}");
+        assert!(matches!(error, ProcessError::Join(JoinError::Foreign(_))), "{error}");
         // The agents' secret does not make one a server, whatever the token says.
         let pretended = JoinToken { role: place.token("server").role, ..place.token("agent") };
         let peer =
@@ -140,7 +140,7 @@ fn nobody_joins_without_the_right_token() {
         second.servers.push(peer("s2"));
         second.token = Some(pretended);
         let error = ServerProcess::start(second).await.expect_err("it must not join");
-        assert!(matches!(error, ApartError::Join(JoinError::Refused(_))), "{error}");
+        assert!(matches!(error, ProcessError::Join(JoinError::Refused(_))), "{error}");
         server.shutdown().await;
     });
 }

@@ -8,7 +8,7 @@ use client::{ClientConfig, Error, ListOptions};
 use rt::net::TcpStream;
 use rt::time::{Timestamp, timeout};
 use rt::tls::ClientTls;
-use seaworthy::{DataDirError, PodRange, Up, UpConfig, UpError, kubeconfig};
+use seaworthy::{DataDirError, PodRange, ProcessError, Up, UpConfig, kubeconfig};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ fn with<T>(config: UpConfig, work: impl AsyncFnOnce(&Up) -> T) -> T {
     })
 }
 
-fn refused(config: UpConfig) -> UpError {
+fn refused(config: UpConfig) -> ProcessError {
     rt::task::block_on(Up::start(config)).expect_err("it must not start")
 }
 
@@ -167,7 +167,7 @@ fn a_directory_in_use_is_refused() {
     let config = place.config();
     with(config.clone(), async |_| {
         let error = Up::start(config).await.expect_err("it is in use");
-        assert!(matches!(error, UpError::DataDir(DataDirError::InUse(_))), "{error}");
+        assert!(matches!(error, ProcessError::DataDir(DataDirError::InUse(_))), "{error}");
     });
 }
 
@@ -178,13 +178,16 @@ fn a_directory_of_something_else_is_refused_and_left_as_it_was() {
     fs::create_dir_all(&data).unwrap();
     fs::write(data.join("photo.jpg"), "x").unwrap();
     let error = refused(place.config());
-    assert!(matches!(&error, UpError::DataDir(DataDirError::NotOurs { found, .. }) if found == "photo.jpg"), "{error}");
+    assert!(
+        matches!(&error, ProcessError::DataDir(DataDirError::NotOurs { found, .. }) if found == "photo.jpg"),
+        "{error}"
+    );
     assert_eq!(fs::read_dir(&data).unwrap().count(), 1);
     fs::remove_file(data.join("photo.jpg")).unwrap();
     fs::write(data.join("VERSION"), "seaworthy up 99\n").unwrap();
     let error = refused(place.config());
     assert!(
-        matches!(&error, UpError::DataDir(DataDirError::Format { found, .. }) if found == "seaworthy up 99"),
+        matches!(&error, ProcessError::DataDir(DataDirError::Format { found, .. }) if found == "seaworthy up 99"),
         "{error}"
     );
 }
@@ -195,7 +198,7 @@ fn a_port_in_use_leaves_no_directory_behind() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     let error = refused(UpConfig { listen: listen.clone(), ..place.config() });
-    assert!(matches!(&error, UpError::Listen(error) if error.address == listen), "{error}");
+    assert!(matches!(&error, ProcessError::Listen(error) if error.address == listen), "{error}");
     assert!(!place.0.exists());
 }
 
@@ -216,7 +219,7 @@ fn a_kubeconfig_of_somebody_else_is_left_alone() {
     fs::write(&path, "apiVersion: v1\n").unwrap();
     let config = UpConfig { kubeconfig: Some(path.to_str().unwrap().to_owned()), ..place.config() };
     let error = refused(config.clone());
-    assert!(matches!(error, UpError::Kubeconfig(kubeconfig::WriteError::Foreign(_))), "{error}");
+    assert!(matches!(error, ProcessError::Kubeconfig(kubeconfig::WriteError::Foreign(_))), "{error}");
     fs::remove_file(&path).unwrap();
     with(config, async |up| assert_eq!(up.kubeconfig(), path.to_str().unwrap()));
     assert!(!place.0.join("data/kubeconfig").exists());

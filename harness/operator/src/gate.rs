@@ -76,12 +76,12 @@ impl Passed {
         }
     }
 
-    /// One more change; what its watch does from now on, if it is struck.
-    fn change(&mut self) -> Option<Withheld> {
+    /// One more change; what its watch does from now on, if it is struck. One that withholds already cannot be.
+    fn change(&mut self, withholds: bool) -> Option<Withheld> {
         self.changes += 1;
         let this = self.changes;
         let aimed = |strike: &&Strike| matches!(strike, Strike::Stale { change, .. } | Strike::Missed { change, .. } if *change == this);
-        let strike = *self.strikes.iter().find(aimed)?;
+        let strike = *self.strikes.iter().find(aimed).filter(|_| !withholds)?;
         self.hit.push(strike);
         match strike {
             Strike::Stale { seconds, .. } => Some(Withheld::Late(Duration::from_secs(seconds))),
@@ -219,9 +219,9 @@ impl Gate {
             while let Some(end) = begun.iter().position(|byte| *byte == b'\n') {
                 let line: Bytes = begun.drain(..=end).collect::<Vec<u8>>().into();
                 if let Some(change) = change(&line) {
-                    let struck = self.passed().change();
+                    let struck = self.passed().change(until.is_some());
                     self.note(&format!("told {change}"));
-                    if let Some(how) = struck.filter(|_| until.is_none()) {
+                    if let Some(how) = struck {
                         let (Withheld::Late(time) | Withheld::Never(time)) = how;
                         self.note(&format!("withheld for {} s", time.as_secs()));
                         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -321,7 +321,8 @@ mod tests {
         let mut passed = Passed::new(&[missed, crash]);
         assert_eq!([passed.write(1), passed.write(2), passed.write(3)], [None, Some(Moment::After), None]);
         let never = Withheld::Never(Duration::from_secs(4));
-        assert_eq!([(); 4].map(|()| passed.change()), [None, None, Some(never), None]);
+        assert_eq!([(); 4].map(|()| passed.change(false)), [None, None, Some(never), None]);
+        assert_eq!(Passed::new(&[Strike::Stale { change: 1, seconds: 1 }]).change(true), None);
         assert_eq!((passed.hit, passed.last_write_ns), (vec![crash, missed], 3));
     }
 

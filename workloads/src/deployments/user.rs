@@ -4,8 +4,8 @@ use super::Setting;
 use super::ask::{Ask, Once};
 use super::plan::{Action, Planner, is_called_left_alone, namespaces};
 use crate::random::stream;
-use api::ObjectExt;
 use api::core::v1::{Node, Pod};
+use api::{ObjectExt, is_node_ready};
 use client::{Client, Error, ListOptions};
 use http::Method;
 use record::{Answer, UserWrite};
@@ -214,11 +214,6 @@ async fn delete_or_evict(setting: &Setting, api: &Client, random: &mut Random, e
     }
 }
 
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
 fn node_of(pod: &Pod) -> Option<&String> {
     pod.spec.as_ref()?.node_name.as_ref()
 }
@@ -230,7 +225,7 @@ fn app_of(pod: &Pod) -> Option<&String> {
 /// Empties a node for a while, as `kubectl drain` does. One that does not work is left to the control plane.
 async fn drain(setting: &Setting, api: &Client, random: &mut Random) {
     let Some(node) = setting.nodes.get(random.below(setting.nodes.len().max(1) as u64) as usize) else { return };
-    if !api.get::<Node>("", node).await.is_ok_and(|node| is_ready(&node)) {
+    if !api.get::<Node>("", node).await.is_ok_and(|node| is_node_ready(&node)) {
         return;
     }
     perform(setting, api, &Ask::cordon(node, true)).await;

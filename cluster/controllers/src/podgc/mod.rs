@@ -13,8 +13,8 @@
 
 use crate::taints::{self, NO_EXECUTE, NO_SCHEDULE, OUT_OF_SERVICE};
 use crate::{Config, doomed, pod};
-use api::ObjectExt;
 use api::core::v1::{Node, Pod};
+use api::{ObjectExt, is_node_ready};
 use client::{Caches, Controller, Key, Now, Plan, Watch, Write};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -138,7 +138,7 @@ fn plan(pod: &Pod, node: Option<&Node>, missing: Option<Duration>, known: i64, n
             mark::sometimes!("a pod's node is gone");
             plan.writes = force(pod, Some("PodGC: node no longer exists"), now);
         }
-    } else if pod.is_terminating() && node.is_some_and(|node| is_out_of_service(node) && !is_ready(node)) {
+    } else if pod.is_terminating() && node.is_some_and(|node| is_out_of_service(node) && !is_node_ready(node)) {
         mark::sometimes!("a pod cannot end on a node out of service");
         plan.writes = force(pod, None, now);
     }
@@ -176,11 +176,6 @@ fn plan_ended(pods: &[&Arc<Pod>], threshold: usize) -> Plan {
 
 fn is_out_of_service(node: &Node) -> bool {
     [NO_EXECUTE, NO_SCHEDULE].iter().any(|effect| taints::has(node, OUT_OF_SERVICE, effect))
-}
-
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.filter(|condition| condition.type_ == "Ready").any(|condition| condition.status == "True")
 }
 
 #[cfg(test)]
