@@ -25,7 +25,12 @@
 //! from one undisturbed run to the next does not count.
 //!
 //! **Invariant:** the same seed and strikes give the same run, line for line (`a_trial_repeats_and_a_crash_between_two_writes_shows_what_is_half_made` in workloads/replicated).
-#![cfg(madsim)]
+
+#[cfg(not(madsim))]
+compile_error!(
+    "trials of operators exist only in the simulator build: run them by `cargo trial operator` and unset RUSTFLAGS (an \
+     exported RUSTFLAGS replaces the flags of the alias, and with them its `--cfg madsim`)"
+);
 
 mod cli;
 mod compare;

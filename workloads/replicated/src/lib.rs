@@ -5,7 +5,6 @@
 //! ```
 //!
 //! [`Bug`] plants in it what is often wrong with operators: each goes well as long as nothing strikes.
-#![cfg(madsim)]
 
 use api::apps::v1::Deployment;
 use api::core::v1::{ConfigMap, Service};
