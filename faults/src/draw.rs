@@ -178,6 +178,7 @@ impl Draw {
             | Kind::WatchCut
             | Kind::CrashPoint
             | Kind::EventsWithheld
+            | Kind::CredentialsExpired
             | Kind::NodeRestart => self.cluster_attack(),
             Kind::Restart => {
                 let target = self.one_member();

@@ -29,7 +29,7 @@ impl Kind {
     ];
 
     /// Those that strike nodes, what runs on them and the control plane above them, in order.
-    pub const CLUSTER: [Kind; 18] = [
+    pub const CLUSTER: [Kind; 19] = [
         Kind::NodePartition,
         Kind::NodeLink,
         Kind::NodeKill,
@@ -48,6 +48,7 @@ impl Kind {
         Kind::WatchCut,
         Kind::CrashPoint,
         Kind::EventsWithheld,
+        Kind::CredentialsExpired,
     ];
 
     /// Those that only real processes know, in order.
@@ -75,6 +76,7 @@ impl Kind {
             Kind::PartitionPrimaries => matches!(what, What::Partition { cut: Cut::Symmetric | Cut::Peers, .. }),
             Kind::LinkUnclog => matches!(what, What::Clog { .. }),
             Kind::EventsWithheld => matches!(what, What::Withhold { .. }),
+            Kind::CredentialsExpired => matches!(what, What::Expire { .. }),
             Kind::Frozen => matches!(
                 what,
                 What::Partition { cut: Cut::Symmetric, .. }
@@ -168,6 +170,7 @@ impl Kind {
             Kind::PartitionPrimaries => "partition-primaries",
             Kind::LinkUnclog => "link-unclog",
             Kind::EventsWithheld => "events-withheld",
+            Kind::CredentialsExpired => "credentials-expired",
             Kind::Frozen => "frozen",
         }
     }

@@ -299,6 +299,13 @@ pub enum What {
         /// Bytes that still pass.
         bytes: u64,
     },
+    /// What the target shows API servers, to say who it is, ends at the instant at which this strikes, and something new is
+    /// given out at the fault's end. Whether it has ended yet each server tells by its own wall clock. Requests are refused
+    /// with 401 meanwhile; watches that are open go on.
+    Expire {
+        /// Whose credentials: those of a node's agent, or of a member's controllers and scheduler.
+        target: Target,
+    },
 }
 
 /// The target of a fault, borrowed as the fault is.
@@ -324,7 +331,8 @@ macro_rules! target_of {
             | What::Lag { target }
             | What::Clog { target, .. }
             | What::Withhold { target, .. }
-            | What::Fuse { target, .. } => target,
+            | What::Fuse { target, .. }
+            | What::Expire { target } => target,
         }
     };
 }
@@ -427,6 +435,8 @@ pub enum Kind {
     LinkUnclog,
     /// [`What::Withhold`].
     EventsWithheld,
+    /// [`What::Expire`].
+    CredentialsExpired,
     /// A minority of the members that is cut off, dead or stopped until the trial's end, instead of healed.
     Frozen,
 }

@@ -105,6 +105,10 @@ impl Draw {
             }
             Kind::CrashPoint => self.crash_point(),
             Kind::EventsWithheld => self.events_withheld(),
+            Kind::CredentialsExpired => {
+                let target = if self.chance(600) { self.nodes() } else { self.one_member() };
+                self.absent(What::Expire { target });
+            }
             Kind::NodeRestart => {
                 let target = self.nodes();
                 let for_ns = self.restart_time();

@@ -2,14 +2,13 @@
 
 use crate::join::Shared;
 use crate::outside::Outside;
-use apiserver::{AllowAll, ApiServer, Authenticator, Authorizer, PeerAuthenticator, Roles, StartError, User};
+use apiserver::{AllowAll, ApiServer, Authenticator, Authorizer, Roles, StartError};
 use client::{Caches, Client, ClientConfig, DriverConfig, DriverHandle, LeaseConfig};
 use rt::task::AbortOnDrop;
 use rt::time::sleep;
 use rt::tls::ClientTls;
 use scheduler::{SchedulerConfig, SchedulerHandle};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use store::server::Member;
@@ -48,10 +47,8 @@ pub struct ControlConfig {
 /// How those who ask the API server are told apart, and how its own components are among them.
 #[derive(Clone)]
 pub enum Access {
-    /// By the address that they ask from, on a network whose addresses can be trusted: which node speaks from which.
-    /// Everybody else is taken for an administrator: where that is not so, nobody but those whom it may concern must
-    /// reach the API server.
-    Peers(BTreeMap<IpAddr, String>),
+    /// By somebody who vouches for them, and for these components too, which show nothing. Whoever is known may do anything.
+    Vouched(Arc<dyn Authenticator>),
     /// By what they show.
     Shown {
         /// Who knows them by it.
@@ -113,33 +110,28 @@ impl ControlConfig {
             api: apiserver::Config::new(listen),
             api_servers,
             controllers: controllers::Config::default(),
-            access: Access::Peers(BTreeMap::new()),
+            access: Access::Vouched(Arc::new(AllowAll)),
             shared: None,
             sole: false,
         }
     }
 
     fn authenticator(&self) -> Arc<dyn Authenticator> {
-        let peers = match &self.access {
-            Access::Peers(peers) => peers,
-            Access::Shown { authenticator, .. } => return Arc::clone(authenticator),
-        };
-        let node = |name: &String| User::new(&format!("system:node:{name}"), &["system:nodes", "system:authenticated"]);
-        let nodes = peers.iter().map(|(ip, name)| (*ip, node(name))).collect();
-        let admin = User::new("admin", &["system:masters", "system:authenticated"]);
-        Arc::new(PeerAuthenticator::new(nodes, Some(admin)))
+        match &self.access {
+            Access::Vouched(authenticator) | Access::Shown { authenticator, .. } => Arc::clone(authenticator),
+        }
     }
 
     fn authorizer(&self) -> Arc<dyn Authorizer> {
         match &self.access {
-            Access::Peers(_) => Arc::new(AllowAll),
+            Access::Vouched(_) => Arc::new(AllowAll),
             Access::Shown { .. } => Arc::new(Roles),
         }
     }
 
     fn client(&self, component: &str) -> Client {
         let tls = match &self.access {
-            Access::Peers(_) => ClientTls::default(),
+            Access::Vouched(_) => ClientTls::default(),
             Access::Shown { components, .. } => components.get(component).cloned().unwrap_or_default(),
         };
         Client::new(ClientConfig { tls, ..ClientConfig::new(self.api_servers.clone(), component) })

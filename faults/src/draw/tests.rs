@@ -54,7 +54,14 @@ fn every_kind_of_a_cluster_is_drawn_and_ends_in_time() {
 #[test]
 fn control_planes_lag_lose_answers_and_crash_between_writes_in_every_way() {
     let hosts = Hosts { nodes: 10, zones: 3, ..STORE };
-    let kinds = vec![Kind::ApiLag, Kind::ResponseDrop, Kind::WatchCut, Kind::CrashPoint, Kind::EventsWithheld];
+    let kinds = vec![
+        Kind::ApiLag,
+        Kind::ResponseDrop,
+        Kind::WatchCut,
+        Kind::CrashPoint,
+        Kind::EventsWithheld,
+        Kind::CredentialsExpired,
+    ];
     let swarm = Swarm { kinds, ..Swarm::default() };
     let drawn: Vec<Fault> = (0..200).flat_map(|seed| draw(&swarm, seed, hosts, 2 * MINUTE).faults).collect();
     let mut ways: BTreeMap<&str, u32> = BTreeMap::new();
@@ -78,11 +85,13 @@ fn control_planes_lag_lose_answers_and_crash_between_writes_in_every_way() {
                 (_, When::At(_)) => "hears too late",
                 other => panic!("{other:?}"),
             },
+            (Kind::CredentialsExpired, What::Expire { target: Target::Member(_) }, When::At(_)) => "is not known",
+            (Kind::CredentialsExpired, What::Expire { .. }, When::At(_)) => "knows nodes no longer",
             other => panic!("{other:?}"),
         };
         *ways.entry(way).or_default() += 1;
     }
-    assert_eq!(ways.len(), 11, "{ways:?}");
+    assert_eq!(ways.len(), 13, "{ways:?}");
     assert!(ways.values().all(|times| *times >= 20), "{ways:?}");
 }
 
@@ -152,6 +161,7 @@ fn faults_are_of_the_kind_that_they_are_counted_as() {
             | What::Reset { .. }
             | What::Lag { .. }
             | What::Withhold { .. }
+            | What::Expire { .. }
             | What::Fuse { .. } => false,
             What::Disk { fault: disk, .. } => match disk {
                 DiskFault::WriteErrors(_) | DiskFault::SyncErrors(_) | DiskFault::ReadErrors(_) => {

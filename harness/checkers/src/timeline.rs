@@ -226,6 +226,8 @@ fn is_around(kind: Kind) -> bool {
         | Kind::ContainerCrash
         | Kind::ContainerSick
         | Kind::ContainerSlow
+        // The store's clients show nothing.
+        | Kind::CredentialsExpired
         | Kind::Reset => false,
     }
 }

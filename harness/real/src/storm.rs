@@ -99,6 +99,7 @@ impl Does {
             | What::Lag { .. }
             | What::Clog { .. }
             | What::Withhold { .. }
+            | What::Expire { .. }
             | What::Fuse { .. } => None,
         }
     }

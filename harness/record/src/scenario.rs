@@ -467,6 +467,7 @@ fn check(what: &What, config: &Config) -> Result<(), String> {
         | What::Reset { .. }
         | What::Lag { .. }
         | What::Restart { .. }
+        | What::Expire { .. }
         | What::Fuse { .. } => None,
     };
     match permille {

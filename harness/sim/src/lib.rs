@@ -22,6 +22,7 @@ compile_error!(
     "`sim` exists only in the simulator build: run `cargo trial`, which sets --cfg madsim and keeps a target directory of its own"
 );
 
+mod credentials;
 mod effects;
 mod listener;
 mod log;

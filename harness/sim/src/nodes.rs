@@ -6,6 +6,7 @@
 //! c1..cC  proxy for the host's callers, users, callers    (workloads::deployments)
 //! ```
 
+use crate::credentials::Credentials;
 use crate::effects::{ContainerTrouble, Host};
 use crate::stage::{Process, Stage, lock};
 use faults::Ns;
@@ -50,6 +51,8 @@ pub(crate) struct Nodes {
     queues: Mutex<BTreeMap<String, (u64, Ns)>>,
     /// Of each member: how many its API server had answered when they were counted last.
     counted: Mutex<Vec<u64>>,
+    /// Who is who to the API servers.
+    pub(crate) credentials: Credentials,
 }
 
 impl Nodes {
@@ -63,6 +66,7 @@ impl Nodes {
             requests: Mutex::default(),
             queues: Mutex::default(),
             counted: Mutex::new(vec![0; config.members as usize]),
+            credentials: Credentials::of((0..count).map(|node| (node_address(node), node_name(node)))),
             ids,
         }
     }
@@ -82,7 +86,8 @@ fn node_name(node: u32) -> String {
     format!("n{}", node + 1)
 }
 
-fn node_address(node: u32) -> IpAddr {
+/// A node's address.
+pub(crate) fn node_address(node: u32) -> IpAddr {
     let [high, low] = u16::try_from(node + 1).expect("a trial has fewer nodes than 16 bits hold").to_be_bytes();
     IpAddr::V4(Ipv4Addr::new(10, 2, high, low))
 }
@@ -102,8 +107,7 @@ impl Stage {
         POD_CIDR.clone_into(&mut config.controllers.cluster_cidr);
         config.api.history = Some(HISTORY);
         config.api.event_ttl = EVENT_TTL;
-        let peers = (0..self.nodes.count()).map(|node| (node_address(node), node_name(node)));
-        config.access = Access::Peers(peers.collect());
+        config.access = Access::Vouched(Arc::new(self.nodes.credentials.clone()));
         Some(config)
     }
 

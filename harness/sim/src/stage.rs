@@ -2,7 +2,7 @@
 
 use crate::effects::{Action, DiskTrouble, Host, LinkTrouble, Topology};
 use crate::listener::Listener;
-use crate::nodes::{API_PORT, Nodes, run_client_host};
+use crate::nodes::{API_PORT, Nodes, node_address, run_client_host};
 use crate::observer::Observer;
 use crate::sampler::Sampler;
 use crate::storm::{Due, Senses, Storm, Turn};
@@ -10,6 +10,7 @@ use crate::{Cost, Outcome, Swerve, Trial, empty_record};
 use faults::{Ns, What};
 use record::{ClusterHistory, Config, Operation, Record, Request, Sight};
 use rt::sim::{DiskFaults, Exit, ExitReason, HostId, LinkConfig, Panicked, Withheld, World};
+use rt::time::Timestamp;
 use seaworthy::{Server, ServerConfig};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -87,6 +88,8 @@ pub(crate) struct Stage {
     pub(crate) nodes: Nodes,
     /// The link between any two hosts in peace.
     link: LinkConfig,
+    /// When the trial began, by a clock that is right.
+    epoch_unix_ns: i64,
     pub(crate) recorder: Recorder,
     pub(crate) observer: Arc<Mutex<Observer>>,
     sampler: Mutex<Sampler>,
@@ -106,13 +109,10 @@ pub(crate) struct Stage {
 impl Stage {
     fn new(world: World, trial: &Trial) -> Self {
         let config = trial.config.clone();
-        let host = |block: u8, prefix: &str, number: u32| {
-            // A scenario has a handful of hosts; the last byte of an address holds 254.
-            let last = u8::try_from(number + 1).expect("a trial has fewer than 255 hosts of a kind");
-            world.add_host(&format!("{prefix}{last}"), IpAddr::V4(Ipv4Addr::new(10, 0, block, last)))
-        };
-        let members: Vec<HostId> = (0..config.members).map(|number| host(0, "s", number)).collect();
-        let clients: Vec<HostId> = (0..config.client_hosts).map(|number| host(1, "c", number)).collect();
+        let add = |prefix: &str, number: u32, host| world.add_host(&format!("{prefix}{}", number + 1), ip(host));
+        let members: Vec<HostId> = (0..config.members).map(|number| add("s", number, Host::Member(number))).collect();
+        let clients: Vec<HostId> =
+            (0..config.client_hosts).map(|number| add("c", number, Host::Client(number))).collect();
         let nodes = Nodes::new(&world, &config);
         let topology = Topology { members: config.members, client_hosts: config.client_hosts, nodes: nodes.count() };
         let storm = Storm::new(&trial.schedule, topology, config.faults_ns);
@@ -131,6 +131,8 @@ impl Stage {
         };
         Self {
             link: LinkConfig::default(),
+            // The harness's clock is, and nothing has happened yet.
+            epoch_unix_ns: Timestamp::now().unix_ns.saturating_sub_unsigned(world.now_ns()),
             recorder,
             observer,
             sampler: Mutex::new(Sampler::new(config.members)),
@@ -296,6 +298,7 @@ impl Stage {
         let felt = |what: &What, host: Host| match what {
             What::Fuse { .. } => Some(self.world.fuses_blown(self.id(host))),
             What::Withhold { .. } => Some(self.world.withheld(self.id(host))),
+            What::Expire { .. } => Some(self.nodes.credentials.refused(ip(host))),
             _ => None,
         };
         let senses = Senses { leader, leading, busy: &busy, felt: &felt };
@@ -335,6 +338,10 @@ impl Stage {
             }
             Action::Fuse(host, bytes) => world.fuse(id(host), API_PORT, bytes),
             Action::Defuse(host) => world.defuse(id(host)),
+            Action::Expire(host, at_ns) => {
+                let at = at_ns.map(|at_ns| Timestamp { unix_ns: self.epoch_unix_ns.saturating_add_unsigned(at_ns) });
+                self.nodes.credentials.end(ip(host), at);
+            }
             Action::Withhold(host, fault, nth) => {
                 let withheld = world.withhold(id(host), API_PORT, nth);
                 lock(&self.withheld).extend(withheld.map(|withheld| ((host, fault), withheld)));
@@ -482,6 +489,17 @@ fn member_config(config: &Config, member: u32) -> MemberConfig {
         catch_up_entries: setting.catch_up_entries,
         segment_bytes: setting.segment_bytes,
         ..MemberConfig::new(&format!("s{}", member + 1), id(member), members.collect(), "/data")
+    }
+}
+
+/// A host's address.
+fn ip(host: Host) -> IpAddr {
+    // A scenario has a handful of members and clients; the last byte of an address holds 254.
+    let last = |number: u32| u8::try_from(number + 1).expect("a trial has fewer than 255 hosts of a kind");
+    match host {
+        Host::Member(number) => IpAddr::V4(Ipv4Addr::new(10, 0, 0, last(number))),
+        Host::Client(number) => IpAddr::V4(Ipv4Addr::new(10, 0, 1, last(number))),
+        Host::Node(number) => node_address(number),
     }
 }
 

@@ -51,7 +51,8 @@ pub(super) fn family(kind: Kind) -> &'static str {
         | Kind::ApiLag
         | Kind::ResponseDrop
         | Kind::WatchCut
-        | Kind::EventsWithheld => "net",
+        | Kind::EventsWithheld
+        | Kind::CredentialsExpired => "net",
         Kind::Kill
         | Kind::Restart
         | Kind::PowerLoss

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use faults::Ns;
+
 use super::Host;
 use super::wanted::{ContainerTrouble, DiskTrouble, HostTrouble, LinkTrouble, Power, Wanted};
 
@@ -34,6 +36,8 @@ pub(crate) enum Action {
     Withhold(Host, u32, u32),
     /// Let out what is withheld for this fault.
     Deliver(Host, u32),
+    /// Let what a host shows API servers end at this time, or give it something that lasts.
+    Expire(Host, Option<Ns>),
     /// Start a process that was killed; power is on.
     Start(Host),
     /// Give a host its power back, and with it its process.
@@ -91,6 +95,9 @@ fn host_actions(host: Host, was: HostTrouble, is: HostTrouble, actions: &mut Vec
     }
     if was.wall_offset_ns != is.wall_offset_ns {
         actions.push(Action::WallOffset(host, is.wall_offset_ns));
+    }
+    if was.expired_ns != is.expired_ns {
+        actions.push(Action::Expire(host, is.expired_ns));
     }
     // A pause ends before whatever happens to the process and is taken up again by the next process: so neither the
     // old one nor the new one is left in it.

@@ -61,6 +61,7 @@ pub(crate) fn consequences(what: &What, hosts: &[Host], topology: Topology) -> C
         | What::Reset { .. }
         | What::Fuse { .. }
         | What::Withhold { .. }
+        | What::Expire { .. }
         | What::ClockDrift { .. } => Consequences::default(),
     }
 }

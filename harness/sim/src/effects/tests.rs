@@ -181,6 +181,13 @@ fn each_fault_withholds_what_it_chose_and_lets_out_nothing_else() {
 }
 
 #[test]
+fn credentials_are_new_when_the_last_fault_is_over() {
+    let expire = || What::Expire { target: Target::Member(0) };
+    let done = play(&[expire(), expire()], &[1, 2, -1, -2]);
+    assert_eq!(done, [vec![Action::Expire(M0, Some(0))], vec![], vec![], vec![Action::Expire(M0, None)]]);
+}
+
+#[test]
 fn troubles_of_a_link_add_up() {
     let delay = What::Delay { target: Target::Member(0), delay_ns: 10, jitter_ns: 1 };
     let loss = What::Loss { target: Target::Member(1), permille: 500 };
@@ -245,6 +252,7 @@ fn availability_is_judged_by_what_faults_take_away() {
     assert_eq!(on(&What::Lag { target: Target::Leader }).severed, [(1, 0), (2, 0)]);
     assert_eq!(on(&What::Clog { target: Target::Leader, to: 2 }).severed, [(0, 2)]);
     assert_eq!(on(&What::Withhold { target: Target::Leader, nth: 2 }), Consequences::default());
+    assert_eq!(on(&What::Expire { target: Target::Leader }), Consequences::default());
     assert_eq!(on(&What::Fuse { target: Target::Leader, bytes: 0 }), Consequences::default());
     let drift = |permille| What::ClockDrift { target: Target::Leader, permille };
     assert_eq!([drift(1100), drift(1101)].map(|what| on(&what).disabled.len()), [0, 1]);

@@ -43,6 +43,8 @@ pub(super) struct HostTrouble {
     pub(super) crashes: u32,
     /// Faults that reset its connections to the store's members.
     pub(super) resets: u32,
+    /// When what it shows API servers ended.
+    pub(super) expired_ns: Option<Ns>,
 }
 
 /// What ails a node's containers.
@@ -102,6 +104,7 @@ impl Default for HostTrouble {
             lost: 0,
             crashes: 0,
             resets: 0,
+            expired_ns: None,
         }
     }
 }
@@ -153,6 +156,7 @@ pub(crate) fn next_step(active: &BTreeMap<u32, Active>, now_ns: Ns) -> Option<Ns
             | What::Lag { .. }
             | What::Clog { .. }
             | What::Withhold { .. }
+            | What::Expire { .. }
             | What::Fuse { .. }
             | What::Disk { .. } => None,
         })
@@ -212,6 +216,10 @@ impl Wanted {
                 self.fuses.extend(hosts.map(|host| ((host, active.fault.id), *bytes)));
             }
             What::Disk { fault, .. } => hosts.for_each(|host| self.host(host).disk.add(fault)),
+            What::Expire { .. } => hosts.for_each(|host| {
+                let expired_ns = &mut self.host(host).expired_ns;
+                *expired_ns = Some(expired_ns.map_or(active.from_ns, |already| already.min(active.from_ns)));
+            }),
         }
     }
 
