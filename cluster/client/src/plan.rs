@@ -67,17 +67,23 @@ impl Plan {
 
     /// Records a normal event on `object` about something that was seen once: see [`Plan::seen`].
     pub fn saw<T: Object>(&mut self, object: &T, reason: &'static str, message: impl Into<String>) {
-        self.seen.push(Note { regarding: reference(object), warning: false, reason, message: message.into() });
+        self.seen.push(Note::on(object, false, reason, message));
     }
 
     /// Records a normal event on `object`.
     pub fn note<T: Object>(&mut self, object: &T, reason: &'static str, message: impl Into<String>) {
-        self.notes.push(Note { regarding: reference(object), warning: false, reason, message: message.into() });
+        self.notes.push(Note::on(object, false, reason, message));
     }
 
     /// Records a warning on `object`.
     pub fn warn<T: Object>(&mut self, object: &T, reason: &'static str, message: impl Into<String>) {
-        self.notes.push(Note { regarding: reference(object), warning: true, reason, message: message.into() });
+        self.notes.push(Note::on(object, true, reason, message));
+    }
+}
+
+impl Note {
+    fn on<T: Object>(object: &T, warning: bool, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { regarding: reference(object), warning, reason, message: message.into() }
     }
 }
 

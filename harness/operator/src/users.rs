@@ -1,7 +1,7 @@
 //! What users do: a script in YAML, and doing it.
 
 use crate::wire;
-use api::resource::{self, Resource};
+use api::resource;
 use serde::Deserialize;
 use serde_json::Value;
 use std::time::Duration;
@@ -73,14 +73,9 @@ fn step(value: Value) -> Result<Step, String> {
         return Err("metadata.name is missing".to_owned());
     }
     let namespace = if namespace.is_empty() { "default" } else { &namespace };
-    let path = path(found, namespace, if method == "POST" { "" } else { &name });
+    let path = found.path(namespace, if method == "POST" { "" } else { &name });
     let document = (method != "DELETE").then_some(object);
     Ok(Step { at, method, path, document, what: format!("{verb} {kind} {name}") })
-}
-
-/// The path of an object, or of a collection if `name` is empty.
-fn path(resource: &Resource, namespace: &str, name: &str) -> String {
-    resource.path(if resource.namespaced { namespace } else { "" }, name)
 }
 
 impl Step {
