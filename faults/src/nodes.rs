@@ -227,7 +227,7 @@ impl Draw {
     /// Nearly all the time of faults, once there is something to lose: in eight minutes, longer than detection and
     /// eviction together, with something to spare for what comes in their way.
     fn long(&mut self, what: What) {
-        let at = self.between(self.faults_ns / 48, self.faults_ns / 16).max(FIRST_STRIKE_NS);
+        let at = self.between(self.faults_ns / 20, self.faults_ns / 10).max(FIRST_STRIKE_NS);
         let for_ns = self.faults_ns - at - self.between(0, self.faults_ns / 96);
         self.push(When::At(at), for_ns, what);
     }

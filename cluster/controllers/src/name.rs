@@ -18,6 +18,8 @@
 //!   reference: it is a replica all the same, and counting it is right.
 //! - `AlreadyExists` by anybody else's object fails the plan; the next one sees it in the cache and skips the name.
 
+use api::ObjectMeta;
+
 /// Upstream's alphabet for generated names: no vowels and nothing that looks like another, so that no words come out.
 const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
@@ -76,8 +78,14 @@ impl<'a> Names<'a> {
         Self { base: &base[..end], owner_uid, revision: revision.to_string(), next: 0 }
     }
 
-    /// The next name that is not taken.
-    pub fn next(&mut self, taken: impl Fn(&str) -> bool) -> String {
+    /// Gives an object the next name that is not taken, and its `generateName`, as if the API server had chosen it: tools
+    /// tell the replicas of an owner by that.
+    pub fn assign(&mut self, metadata: &mut ObjectMeta, taken: impl Fn(&str) -> bool) {
+        metadata.name = Some(self.next(taken));
+        metadata.generate_name = Some(format!("{}-", self.base));
+    }
+
+    fn next(&mut self, taken: impl Fn(&str) -> bool) -> String {
         loop {
             let index = self.next.to_string();
             self.next += 1;
@@ -116,6 +124,14 @@ mod tests {
         let distinct: BTreeSet<String> = (0..10_000).map(|_| names.next(|_| false)).collect();
         // By the birthday bound three or four are expected to meet.
         assert!(distinct.len() > 9_985, "{}", distinct.len());
+    }
+
+    #[test]
+    fn an_object_tells_what_its_name_was_made_of() {
+        let mut metadata = ObjectMeta::default();
+        Names::new("web", "uid-1", 7).assign(&mut metadata, |_| false);
+        let names = (metadata.generate_name.as_deref(), metadata.name.as_deref());
+        assert_eq!(names, (Some("web-"), Some("web-58vr2")));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Requests of users, as kubectl would send them: method, path and body.
 
-use super::plan::{app_name, namespace_of};
+use super::plan::{app_name, is_left_alone, namespace_of};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -76,10 +76,11 @@ fn containers(app: u32, version: u32, broken: bool) -> Value {
     }])
 }
 
-/// For how long an app's pods stay on a node that is lost: half of the users want them elsewhere soon, those among them
-/// who leave their app alone.
+/// For how long an app's pods stay on a node that is lost: more than half of the users want them elsewhere soon, most of
+/// those among them who leave their app alone.
 fn tolerations(app: u32) -> Value {
-    if app % 3 != 1 && app % 6 != 5 {
+    let soon = if is_left_alone(app) { app % 4 != 2 } else { app % 3 == 1 };
+    if !soon {
         return json!([]);
     }
     let seconds = 10 + app % 4 * 10;

@@ -63,7 +63,7 @@ pub fn namespace_of(app: u32) -> &'static str {
 }
 
 /// Whether nobody changes an app once it is there.
-fn is_left_alone(app: u32) -> bool {
+pub(super) fn is_left_alone(app: u32) -> bool {
     app % ALONE_EVERY == ALONE_EVERY - 1
 }
 

@@ -203,12 +203,12 @@ fn write(view: &View<'_>, changes: Changes, plan: &mut Plan) {
     let creates = changes.create.into_iter().filter(|_| !view.closing);
     for (address_type, ports, endpoints) in creates {
         let mut metadata = ObjectMeta {
-            name: Some(names.next(view.taken)),
             namespace: Some(view.service.namespace().to_owned()),
             labels: Some(labels(view.service)),
             owner_references: Some(vec![view.service.controller_ref()]),
             ..ObjectMeta::default()
         };
+        names.assign(&mut metadata, view.taken);
         annotate(&mut metadata);
         plan.writes.push(Write::create(&EndpointSlice { address_type, endpoints, metadata, ports: Some(ports) }));
     }

@@ -183,7 +183,7 @@ fn create<S: Replicated>(set: &S, view: &View<'_>, count: usize, plan: &mut Plan
     let mut names = Names::new(set.name(), set.uid(), view.revision);
     for _ in 0..count {
         let mut pod = pod::from_template(template, set.namespace());
-        pod.metadata.name = Some(names.next(view.taken));
+        names.assign(&mut pod.metadata, view.taken);
         pod.metadata.owner_references = Some(vec![set.controller_ref()]);
         plan.note(set, "SuccessfulCreate", format!("Created pod: {}", pod.name()));
         plan.writes.push(Write::create(&pod));

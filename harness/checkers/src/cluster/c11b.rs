@@ -2,15 +2,14 @@
 //! demoted process starts no effect.
 
 use super::World;
-use super::facts::SECOND_NS;
+use super::facts::{CONTROLLERS, SCHEDULER, SECOND_NS};
 use crate::findings::Findings;
 use faults::{Kind, Ns, What};
 use record::{Guarantee, Sight, Strike, Verdict};
 use std::collections::BTreeMap;
 
-/// The Lease of the scheduler, by whose name its effects are known, and that of all other controllers.
-const SCHEDULER: (&str, &str) = ("scheduler", "kube-system/kube-scheduler");
-const CONTROLLERS: &str = "kube-system/kube-controller-manager";
+/// By what name the scheduler's effects are known.
+const OF_SCHEDULER: &str = "scheduler";
 
 /// How far the rate of a clock may be off, in thousandths.
 const RATES_PERMILLE: u32 = 100;
@@ -72,7 +71,7 @@ fn effects(world: &World<'_>, findings: &mut Findings) {
                 leads.insert((*member, lease), if *begins { Ns::MAX } else { at_ns + last_step_ns });
             }
             Sight::Effect { at_ns, member, controller, key } => {
-                let lease = if controller == SCHEDULER.0 { SCHEDULER.1 } else { CONTROLLERS };
+                let lease = if controller == OF_SCHEDULER { SCHEDULER } else { CONTROLLERS };
                 findings.tested(1);
                 if leads.get(&(*member, lease)).is_none_or(|until_ns| until_ns < at_ns) {
                     let text =

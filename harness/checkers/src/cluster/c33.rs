@@ -1,11 +1,11 @@
 //! C33: how fast nodes may be tainted for eviction, by how much of their zone is down.
 
-use super::facts::{NO_EXECUTE, SECOND_NS, node_condition, node_is_ready, node_label, taints};
+use super::facts::{CONTROLLERS, NO_EXECUTE, SECOND_NS, node_condition, node_is_ready, node_label, taints};
 use super::{Commit, World};
 use crate::findings::Findings;
 use api::core::v1::Node;
 use faults::{Kind, Ns};
-use record::{Guarantee, Sight, Verdict};
+use record::{Guarantee, Verdict};
 use std::collections::BTreeMap;
 
 /// Time between two nodes of a zone: a tenth of a node per second.
@@ -81,7 +81,7 @@ fn pace(world: &World<'_>, commit: &Commit, times: &[Ns], (interval_ns, from_ns)
         let struck = members_struck(world, near_ns, commit.at_ns, |_| true);
         let jitter_ns = if struck { JITTER_NS.1 } else { JITTER_NS.0 };
         let given = times.len() - before;
-        let leaders = leaders_between(world, first_ns.saturating_sub(jitter_ns), commit.at_ns);
+        let leaders = world.elections_between(CONTROLLERS, first_ns.saturating_sub(jitter_ns), commit.at_ns);
         let most = 1 + leaders + usize::try_from((span_ns + jitter_ns) / interval_ns).unwrap_or(usize::MAX);
         if given > most {
             let text = format!(
@@ -94,13 +94,6 @@ fn pace(world: &World<'_>, commit: &Commit, times: &[Ns], (interval_ns, from_ns)
             return;
         }
     }
-}
-
-fn leaders_between(world: &World<'_>, from_ns: Ns, until_ns: Ns) -> usize {
-    let elections = world.record.cluster.sights.iter().filter(
-        |sight| matches!(sight, Sight::Elected { at_ns, leads: true, .. } if (from_ns..=until_ns).contains(at_ns)),
-    );
-    elections.count()
 }
 
 fn members_struck(world: &World<'_>, from_ns: Ns, until_ns: Ns, kinds: impl Fn(Kind) -> bool) -> bool {

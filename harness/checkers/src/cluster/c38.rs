@@ -3,8 +3,8 @@
 
 use super::c33::{INTERVAL_NS, is_tainted, restraints, zone_of};
 use super::facts::{
-    DETECTION_NS, NO_EXECUTE, NODES, PodLife, SECOND_NS, Timeline, controller_uid, is_active, is_ready, node_name,
-    pod_lives, pod_node, skew_ns, tolerates, tolerations,
+    CONTROLLERS, DETECTION_NS, NO_EXECUTE, NODES, PodLife, SCHEDULER, SECOND_NS, Timeline, controller_uid, is_active,
+    is_ready, node_name, pod_lives, pod_node, skew_ns, tolerates, tolerations,
 };
 use super::places::{Places, is_simple};
 use super::{Object, World};
@@ -12,15 +12,17 @@ use crate::findings::Findings;
 use api::apps::v1::ReplicaSet;
 use api::core::v1::{Pod, Taint};
 use faults::{Kind, Ns};
-use record::{CONVERGE_NS, FAILOVER_NS, Guarantee, Sight, Strike, Verdict};
+use record::{CONVERGE_NS, FAILOVER_NS, Guarantee, Strike, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// V of pods with default tolerations: how long they tolerate that their node is lost. Others' is shorter here.
 const DEFAULT_NS: Ns = 300 * SECOND_NS;
 
-/// A new leader counts every node as heard of when it comes: so much later is a node found lost, with what the change
-/// of leaders itself takes.
-const LEADER_NS: Ns = DETECTION_NS + 25 * SECOND_NS;
+/// What a change of leaders takes.
+const ELECTION_NS: Ns = 25 * SECOND_NS;
+
+/// New leaders of the controllers count every node as heard of when they come: so much later is a node found lost.
+const LEADER_NS: Ns = DETECTION_NS + ELECTION_NS;
 
 /// Nodes are looked at now and then, and their last word may be late.
 const LOOKS_NS: Ns = 15 * SECOND_NS;
@@ -32,12 +34,12 @@ const PASSING_NS: Ns = 5 * SECOND_NS;
 /// For each node that is lost for longer than detection and eviction take, and each ReplicaSet that had a pod there and
 /// as many ready pods as it wants: within D + V + T it has as many on nodes that are not lost.
 ///
-/// Where its pods tolerate less than is the default, V is that. The time is longer by one interval of C33 for each further node of the zone that is lost with it, by the faults of
-/// the control plane while it has something to do, and by a detection for each leader elected then: until the node is
-/// tainted, and again when tolerations end. It is longer, too, by what the clocks are apart by which the taint was
-/// dated. Not judged are losses during
-/// which a zone is to be left alone, ReplicaSets that are scaled or deleted meanwhile, and, if it does not come to
-/// that, those whose pods were struck or deleted elsewhere shortly before the end or fit on no node.
+/// Where its pods tolerate less than is the default, V is that. The time is longer by one interval of C33 for each
+/// further node of the zone that is lost with it; by the faults of the control plane while it has something to do, until
+/// the node is tainted and again when tolerations end, by a detection for each leader of the controllers elected then, and
+/// by an election for each leader of the scheduler; and by what the clocks are apart by which the taint was dated. Not
+/// judged are losses during which a zone is to be left alone, ReplicaSets that are scaled or deleted meanwhile, and, if it
+/// does not come to that, those whose pods were struck or deleted elsewhere shortly before the end or fit on no node.
 pub(crate) fn check(world: &World<'_>) -> Verdict {
     let mut findings = Findings::of(Guarantee::C38);
     let timeline = Timeline::new(world);
@@ -166,10 +168,8 @@ fn held_up_ns(world: &World<'_>, from_ns: Ns, until_ns: Ns) -> Ns {
     let of_members = world.strikes_between(from_ns, until_ns).filter(|strike| !strike.members.is_empty());
     let struck_ns: Ns =
         of_members.map(|strike| strike.until_ns.min(until_ns).saturating_sub(strike.from_ns.max(from_ns))).sum();
-    let elections = world.record.cluster.sights.iter().filter(
-        |sight| matches!(sight, Sight::Elected { at_ns, leads: true, .. } if (from_ns..=until_ns).contains(at_ns)),
-    );
-    struck_ns + LEADER_NS * elections.count() as Ns
+    let elections = |lease| world.elections_between(lease, from_ns, until_ns) as Ns;
+    struck_ns + LEADER_NS * elections(CONTROLLERS) + ELECTION_NS * elections(SCHEDULER)
 }
 
 struct Owner<'a> {
@@ -441,6 +441,21 @@ mod tests {
         pod(&mut tale, "p3", "n3", true);
         tale.passes(check, Guarantee::C38, 1);
         assert_eq!(tale.verdict(check).largest_ns, Some(seconds(375)));
+    }
+
+    #[test]
+    fn a_new_leader_of_the_scheduler_makes_it_later_by_an_election_alone() {
+        for (by_s, fits) in [(20, true), (30, false)] {
+            let mut tale = tale();
+            tale.record.strikes[0].until_ns = seconds(520);
+            tale.at(110).elected(1, SCHEDULER, 1, true).at(50 + FAILOVER_NS / SECOND_NS + by_s);
+            pod(&mut tale, "p3", "n3", true);
+            tale.at(550);
+            match fits {
+                true => tale.passes(check, Guarantee::C38, 1),
+                false => tale.flags(check, "n1 was lost at 50 s"),
+            };
+        }
     }
 
     #[test]

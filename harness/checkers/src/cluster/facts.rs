@@ -6,7 +6,7 @@ use crate::log::Log;
 use api::core::v1::{Node, NodeCondition, Pod, PodCondition, ResourceRequirements, Taint, Toleration};
 use api::{Quantity, QuantityText};
 use faults::{Kind, Ns, What};
-use record::{Record, Strike, WatchEvent};
+use record::{Record, Sight, Strike, WatchEvent};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -25,6 +25,22 @@ pub(crate) const NO_EXECUTE: &str = "NoExecute";
 pub(crate) const PODS: &str = "/registry/core/pods/";
 /// Where nodes are kept.
 pub(crate) const NODES: &str = "/registry/core/nodes/";
+
+/// The Lease of the scheduler.
+pub(crate) const SCHEDULER: &str = "kube-system/kube-scheduler";
+/// The Lease of all other controllers.
+pub(crate) const CONTROLLERS: &str = "kube-system/kube-controller-manager";
+
+impl World<'_> {
+    /// How often a process came to lead by this Lease between these times.
+    pub(crate) fn elections_between(&self, by: &str, from_ns: Ns, until_ns: Ns) -> usize {
+        let elections = self.record.cluster.sights.iter().filter(|sight| {
+            let Sight::Elected { at_ns, lease, leads: true, .. } = sight else { return false };
+            lease == by && (from_ns..=until_ns).contains(at_ns)
+        });
+        elections.count()
+    }
+}
 
 impl Object {
     pub(crate) fn pod(&self) -> Option<&Pod> {
