@@ -35,7 +35,7 @@ pub struct Swarm {
 }
 
 impl Default for Swarm {
-    /// Half of the kinds, each up to four times: the 21 kinds then keep about half of the time disturbed, and
+    /// Half of the kinds, each up to four times: the 22 kinds then keep about half of the time disturbed, and
     /// a cluster that recovers in seconds still answers most of what it is asked. In a quiet trial, one or two kinds.
     /// Nodes are lost in most trials that have some: what comes of it takes most of a trial.
     fn default() -> Self {
@@ -160,6 +160,7 @@ impl Draw {
             Kind::PartitionRing => self.partition_ring(),
             Kind::PartitionPrimaries => self.partition_primaries(),
             Kind::LinkUnclog => self.link_unclog(),
+            Kind::RollingUpgrade => self.rolling_upgrade(),
             Kind::NodePartition
             | Kind::NodeLink
             | Kind::NodeKill

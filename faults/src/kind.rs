@@ -4,7 +4,7 @@ use crate::{ContainerFault, Cut, DiskFault, Kind, What};
 
 impl Kind {
     /// Those that strike a store, its clients and their links, in order.
-    pub const STORE: [Kind; 21] = [
+    pub const STORE: [Kind; 22] = [
         Kind::PartitionOne,
         Kind::PartitionMinority,
         Kind::PartitionMajority,
@@ -26,6 +26,7 @@ impl Kind {
         Kind::PartitionRing,
         Kind::PartitionPrimaries,
         Kind::LinkUnclog,
+        Kind::RollingUpgrade,
     ];
 
     /// Those that strike nodes, what runs on them and the control plane above them, in order.
@@ -77,6 +78,7 @@ impl Kind {
             Kind::LinkUnclog => matches!(what, What::Clog { .. }),
             Kind::EventsWithheld => matches!(what, What::Withhold { .. }),
             Kind::CredentialsExpired => matches!(what, What::Expire { .. }),
+            Kind::RollingUpgrade => matches!(what, What::Replace { .. }),
             Kind::Frozen => matches!(
                 what,
                 What::Partition { cut: Cut::Symmetric, .. }
@@ -171,6 +173,7 @@ impl Kind {
             Kind::LinkUnclog => "link-unclog",
             Kind::EventsWithheld => "events-withheld",
             Kind::CredentialsExpired => "credentials-expired",
+            Kind::RollingUpgrade => "rolling-upgrade",
             Kind::Frozen => "frozen",
         }
     }

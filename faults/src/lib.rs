@@ -306,6 +306,15 @@ pub enum What {
         /// Whose credentials: those of a node's agent, or of a member's controllers and scheduler.
         target: Target,
     },
+    /// The process is killed, and started again at the fault's end as another program: one that knows the newest of the
+    /// store's formats, or one that knows the first alone. Where any member's program is replaced, all begin with the older
+    /// one.
+    Replace {
+        /// Which members.
+        target: Target,
+        /// Whether by the newer program.
+        newer: bool,
+    },
 }
 
 /// The target of a fault, borrowed as the fault is.
@@ -332,7 +341,8 @@ macro_rules! target_of {
             | What::Clog { target, .. }
             | What::Withhold { target, .. }
             | What::Fuse { target, .. }
-            | What::Expire { target } => target,
+            | What::Expire { target }
+            | What::Replace { target, .. } => target,
         }
     };
 }
@@ -437,6 +447,8 @@ pub enum Kind {
     EventsWithheld,
     /// [`What::Expire`].
     CredentialsExpired,
+    /// [`What::Replace`].
+    RollingUpgrade,
     /// A minority of the members that is cut off, dead or stopped until the trial's end, instead of healed.
     Frozen,
 }

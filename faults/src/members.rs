@@ -1,4 +1,4 @@
-//! Attacks on what members hear of each other, and the minority that nobody heals.
+//! Attacks on what members hear of each other and on their programs, and the minority that nobody heals.
 
 use crate::draw::{Draw, MS, SECOND};
 use crate::{Cut, Fault, Hosts, Kind, Ns, Target, What, When};
@@ -59,9 +59,38 @@ impl Draw {
         }
     }
 
+    /// The members' programs are replaced by the newer one, one after the other; now and then one goes back and comes again,
+    /// as it may until the last one has come. Once in a trial: nothing is newer than the newest.
+    pub(crate) fn rolling_upgrade(&mut self) {
+        if !self.faults.is_empty() {
+            return;
+        }
+        let members = self.shuffled();
+        let mut steps: Vec<(u32, bool)> = members.iter().map(|member| (*member, true)).collect();
+        if let Some(last) = members.len().checked_sub(1).filter(|last| *last > 0)
+            && self.chance(400)
+        {
+            let back = members[self.between(0, last as u64 - 1) as usize];
+            steps.splice(last..last, [(back, false), (back, true)]);
+        }
+        let count = steps.len() as u64;
+        // Some wait for each member to be well again, and some do not.
+        let step_ns = self.between(SECOND, (self.faults_ns / 2 / count).clamp(SECOND, 40 * SECOND));
+        let at = self.time_for(count * step_ns);
+        for (place, (member, newer)) in (0..).zip(steps) {
+            let for_ns = self.restart_time().min(step_ns * 9 / 10);
+            let what = What::Replace { target: Target::Member(member), newer };
+            self.push(When::At(at + place * step_ns), for_ns, what);
+        }
+    }
+
     fn shuffled_members(&mut self) -> Target {
+        Target::Members(self.shuffled())
+    }
+
+    fn shuffled(&mut self) -> Vec<u32> {
         let mut left: Vec<u32> = (0..self.hosts.members).collect();
-        Target::Members((0..self.hosts.members).map(|_| self.take(&mut left)).collect())
+        (0..self.hosts.members).map(|_| self.take(&mut left)).collect()
     }
 }
 

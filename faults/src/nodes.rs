@@ -136,6 +136,7 @@ impl Draw {
             | Kind::PartitionRing
             | Kind::PartitionPrimaries
             | Kind::LinkUnclog
+            | Kind::RollingUpgrade
             | Kind::Frozen => {}
         }
     }

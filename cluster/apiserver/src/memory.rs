@@ -29,7 +29,8 @@ impl MemoryStore {
         let mut state = self.state();
         let command = Command { origin: 1, request: 1, term: 1, action };
         let index = state.index() + 1;
-        let applied = state.apply(index, 1, &command.encode()).map_err(|error| unknown(&error.to_string()))?;
+        let data = command.encode(state.formats().agreed());
+        let applied = state.apply(index, 1, &data).map_err(|error| unknown(&error.to_string()))?;
         drop(state);
         self.news.notify_waiters();
         match applied.map(|applied| applied.outcome) {

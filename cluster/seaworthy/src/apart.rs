@@ -26,6 +26,7 @@ use rt::tls::{ClientTls, Pair};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use store::Format;
 use store::server::{MemberAddress, MemberConfig, StopReason};
 
 /// What an agent was given, in its data directory.
@@ -61,6 +62,8 @@ pub struct ServerProcessConfig {
     pub pods: PodRange,
     /// By what it joins those that are there, at its first start; `None` for the first server of all.
     pub token: Option<JoinToken>,
+    /// Up to which format its store's log and snapshots are read and written.
+    pub store_format: Format,
     /// What the program was built from.
     pub build: Build,
 }
@@ -182,6 +185,7 @@ fn store_config(
     let mut store = MemberConfig::new(&own.name, own_id, members, &format!("{}/store", data.dir.path()));
     // The store's clients are the API servers, each in the process of its member.
     store.listen_client = None;
+    store.format = config.store_format;
     store.listen_peer =
         (config.servers.len() > 1).then(|| config.listen_peer.clone().unwrap_or_else(|| own.peer.clone()));
     store.peer_tls = shared.authority.peer(&own.name, &[host(&own.peer).to_owned()], now)?;
@@ -298,6 +302,7 @@ mod tests {
             names: Vec::new(),
             pods: PodRange::default(),
             token: None,
+            store_format: Format::LATEST,
             build: Build::default(),
         };
         assert_eq!(apis(&config, own(&config).unwrap()), ["b:2", "c:2", "a:2"]);

@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use store::Format;
 
 /// Seaworthy, a container orchestrator with the API of Kubernetes.
 #[derive(Debug, Parser)]
@@ -117,7 +118,7 @@ pub struct UpArgs {
 const SERVER_EXAMPLES: &str = "\
 Every server is told of every server, in the same order. The first one of all makes the cluster's authority and the tokens
 by which others join; they are in its data directory. Servers know each other by certificates. A file with settings has the
-flags' names: name, data-dir, server, listen, listen-peer, tls-name, pod-cidr, token-file.
+flags' names: name, data-dir, server, listen, listen-peer, tls-name, pod-cidr, token-file, store-format.
 
 Examples:
   Three servers on one machine, each in a terminal of its own:
@@ -163,6 +164,10 @@ pub struct ServerArgs {
     /// A file with the token for servers, to join those that are there. SEAWORTHY_TOKEN may hold the token itself.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<String>,
+    /// Format up to which the store's log and snapshots are read and written. An older one than the latest keeps the way
+    /// back to an older program open while servers are replaced one by one. [default: the latest]
+    #[arg(long, value_name = "N")]
+    pub store_format: Option<String>,
 }
 
 const AGENT_EXAMPLES: &str = "\
@@ -265,6 +270,10 @@ pub struct StoreArgs {
     /// Bytes of keys and values above which only what frees space is taken.
     #[arg(long, value_name = "BYTES", default_value_t = 8 << 30)]
     pub quota_bytes: u64,
+    /// Format up to which log and snapshots are read and written. An older one than the latest keeps the way back to an
+    /// older program open while members are replaced one by one.
+    #[arg(long, value_name = "N", default_value_t = Format::LATEST)]
+    pub store_format: Format,
 }
 
 const KV_EXAMPLES: &str = "\

@@ -24,6 +24,7 @@ pub struct ServerFile {
     pub tls_name: Option<Vec<Spanned<String>>>,
     pub pod_cidr: Option<Spanned<String>>,
     pub token_file: Option<Spanned<String>>,
+    pub store_format: Option<Spanned<String>>,
 }
 
 /// What a file may hold for an agent.

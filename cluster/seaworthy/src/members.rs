@@ -22,6 +22,7 @@ pub fn member_config(args: StoreArgs) -> Result<MemberConfig, String> {
     config.listen_client = args.listen_client.or(config.listen_client);
     config.snapshot_entries = args.snapshot_entries;
     config.quota_bytes = args.quota_bytes;
+    config.format = args.store_format;
     config.validate().map_err(|error| error.to_string())?;
     Ok(config)
 }
@@ -86,6 +87,7 @@ mod tests {
             listen_client: None,
             snapshot_entries: 1,
             quota_bytes: 1,
+            store_format: store::Format::FIRST,
         };
         match member_config(args) {
             Ok(config) => {

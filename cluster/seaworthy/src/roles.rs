@@ -9,6 +9,7 @@ use seaworthy::{
 };
 use std::net::IpAddr;
 use std::process::ExitCode;
+use store::Format;
 
 /// The environment variable with a token, so that it is on no command line.
 pub const TOKEN_VARIABLE: &str = "SEAWORTHY_TOKEN";
@@ -43,6 +44,8 @@ pub fn server_config(
         return Err("the servers are not named: --server NAME=HOST:PORT,HOST:PORT, once for each of them".to_owned());
     }
     let pods = one(args.pod_cidr, file.pod_cidr).map(|setting| setting.read(str::parse::<PodRange>)).transpose()?;
+    let format =
+        one(args.store_format, file.store_format).map(|setting| setting.read(str::parse::<Format>)).transpose()?;
     let names = Setting::all(args.tls_names, file.tls_name, source);
     Ok(ServerProcessConfig {
         data_dir: data_dir(one(args.data_dir, file.data_dir), given, "server")?,
@@ -53,6 +56,7 @@ pub fn server_config(
         names: names.into_iter().map(|setting| setting.value).collect(),
         pods: pods.unwrap_or_default(),
         token: token(one(args.token_file, file.token_file), given, read)?,
+        store_format: format.unwrap_or(Format::LATEST),
         build: version::build(),
     })
 }
@@ -207,6 +211,10 @@ mod tests {
         assert_eq!(
             server("name = \"s1\"\nserver = [\n\"s1=a:1\"]\n").unwrap_err(),
             "c.toml, line 3: server s1=a:1 is not of the form NAME=HOST:PORT,HOST:PORT"
+        );
+        assert_eq!(
+            server("name = \"s1\"\nserver = [\"s1=a:1,a:2\"]\nstore-format = \"9\"\n").unwrap_err(),
+            "c.toml, line 3: store format 9 is not known; allowed are 1 to 2"
         );
         assert_eq!(
             server("name = \"s1\"\nserver = [\"s1=a:1,a:2\"]\n\ntoken-file = \"t\"\n").unwrap_err(),

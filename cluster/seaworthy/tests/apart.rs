@@ -51,6 +51,7 @@ impl Place {
             names: Vec::new(),
             pods: format!("127.{}.0.0/16", self.number).parse().unwrap(),
             token: None,
+            store_format: store::Format::LATEST,
             build: seaworthy::Build::default(),
         }
     }

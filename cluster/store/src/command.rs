@@ -1,14 +1,15 @@
 //! What a Raft entry carries: one change of the replicated state, who asked for it, and in which term.
 //!
-//! An entry's data is one version byte and then a [`Command`] in postcard. Empty data is a new leader's own entry and
-//! carries no command.
+//! ```text
+//! format 1: 1 | Command in postcard
+//! format 2: 2 | crc32c of what follows: u32, little-endian | Command in postcard
+//! ```
+//! Empty data is a new leader's own entry and carries no command.
 
+use crate::format::{Format, UnreadFormat};
 use crate::types::{CompactRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, TxnRequest};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-
-/// Version of a command's form. A member that meets another one stops: it cannot know what it would leave out.
-pub const COMMAND_VERSION: u8 = 1;
 
 /// One change of the replicated state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +49,13 @@ pub enum Action {
     },
     /// The leader of `term` notes how much of some leases' time is left, so that the next leader need not begin afresh.
     LeaseCheckpoint(Vec<Checkpoint>),
+    /// The origin says up to which format it reads.
+    Announce {
+        /// That format.
+        format: Format,
+        /// All members of the cluster.
+        members: Vec<u64>,
+    },
 }
 
 /// How much of a lease's time is left.
@@ -64,31 +72,53 @@ pub struct Checkpoint {
 /// Why an entry's data is not a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
-    /// Another version wrote it.
-    #[error("a log entry has command version {0}, and this build knows only version {COMMAND_VERSION}")]
-    Version(u8),
+    /// Nobody can know what would be left out.
+    #[error(transparent)]
+    Format(#[from] UnreadFormat),
     /// It is damaged.
-    #[error("a log entry does not decode: {0}")]
+    #[error("it does not decode: {0}")]
     Damaged(String),
 }
 
+const CHECKSUM_BYTES: usize = 4;
+
 impl Command {
-    /// As an entry's data.
-    pub fn encode(&self) -> Bytes {
+    /// As an entry's data, in this format.
+    pub fn encode(&self, format: Format) -> Bytes {
         let mut data = Vec::with_capacity(self.size_hint());
-        data.push(COMMAND_VERSION);
-        let data = postcard::to_extend(self, data).expect("plain data encodes into memory");
+        data.push(format.number());
+        let checked = format >= Format::CHECKED;
+        if checked {
+            data.extend_from_slice(&[0; CHECKSUM_BYTES]);
+        }
+        let body = data.len();
+        let mut data = postcard::to_extend(self, data).expect("plain data encodes into memory");
+        if checked {
+            let checksum = crc32c::crc32c(&data[body..]).to_le_bytes();
+            data[body - CHECKSUM_BYTES..body].copy_from_slice(&checksum);
+        }
         Bytes::from(data)
+    }
+
+    /// The format of an entry's data; `None` if it carries no command, or none that this build knows.
+    pub fn format_of(data: &[u8]) -> Option<Format> {
+        data.first().and_then(|number| Format::new(*number).ok())
     }
 
     /// From an entry's data, which is not empty.
     ///
     /// # Errors
-    /// The entry is of another version, or damaged. The member cannot go on.
+    /// The entry is of an unknown format, or damaged. The member cannot go on.
     pub fn decode(data: &[u8]) -> Result<Command, CommandError> {
-        let (&version, body) = data.split_first().ok_or_else(|| CommandError::Damaged("it is empty".to_owned()))?;
-        if version != COMMAND_VERSION {
-            return Err(CommandError::Version(version));
+        let damaged = |what: &str| CommandError::Damaged(what.to_owned());
+        let (&number, mut body) = data.split_first().ok_or_else(|| damaged("it is empty"))?;
+        let format = Format::new(number)?;
+        if format >= Format::CHECKED {
+            let (checksum, checked) = body.split_first_chunk().ok_or_else(|| damaged("it is cut short"))?;
+            if crc32c::crc32c(checked) != u32::from_le_bytes(*checksum) {
+                return Err(damaged("its checksum is that of another content"));
+            }
+            body = checked;
         }
         match postcard::take_from_bytes::<Command>(body) {
             Ok((command, [])) => Ok(command),
@@ -107,6 +137,7 @@ impl Command {
                 Action::Txn(_) => 256,
                 Action::Compact(_) | Action::LeaseGrant(_) | Action::LeaseRevoke(_) | Action::LeaseExpire { .. } => 0,
                 Action::LeaseCheckpoint(leases) => leases.len() * 24,
+                Action::Announce { members, .. } => members.len() * 10,
             }
     }
 }
@@ -122,21 +153,36 @@ mod tests {
 
     #[test]
     fn a_command_survives_encoding() {
-        assert_eq!(Command::decode(&put().encode()), Ok(put()));
+        for format in [Format::FIRST, Format::CHECKED] {
+            assert_eq!(Command::decode(&put().encode(format)), Ok(put()));
+        }
     }
 
     #[test]
-    fn another_version_is_refused_by_name() {
-        let mut data = put().encode().to_vec();
-        data[0] = 2;
-        assert_eq!(Command::decode(&data), Err(CommandError::Version(2)));
+    fn an_unknown_format_is_refused_by_number() {
+        let mut data = put().encode(Format::LATEST).to_vec();
+        data[0] = Format::LATEST.number() + 1;
+        let error = Command::decode(&data).unwrap_err().to_string();
+        assert_eq!(error, "it has format 3, and this member reads up to format 2");
     }
 
     #[test]
     fn damage_is_noticed() {
-        let data = put().encode();
-        assert!(matches!(Command::decode(&data[..data.len() - 1]), Err(CommandError::Damaged(_))));
-        assert!(matches!(Command::decode(&[&data[..], b"x"].concat()), Err(CommandError::Damaged(_))));
-        assert!(matches!(Command::decode(&[]), Err(CommandError::Damaged(_))));
+        for format in [Format::FIRST, Format::CHECKED] {
+            let data = put().encode(format);
+            assert!(matches!(Command::decode(&data[..data.len() - 1]), Err(CommandError::Damaged(_))));
+            assert!(matches!(Command::decode(&[&data[..], b"x"].concat()), Err(CommandError::Damaged(_))));
+            assert!(matches!(Command::decode(&[]), Err(CommandError::Damaged(_))));
+        }
+    }
+
+    #[test]
+    fn each_flipped_bit_is_noticed_from_the_second_format_on() {
+        let data = put().encode(Format::CHECKED);
+        for bit in 8..data.len() * 8 {
+            let mut data = data.to_vec();
+            data[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(Command::decode(&data), Err(CommandError::Damaged(_))), "bit {bit}");
+        }
     }
 }

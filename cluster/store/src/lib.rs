@@ -12,6 +12,7 @@
 pub mod client;
 pub mod command;
 pub mod data_dir;
+pub mod format;
 pub mod lease;
 pub mod mvcc;
 pub mod protocol;
@@ -26,4 +27,5 @@ pub mod wal;
 pub mod watch;
 
 pub use client::{Client, ClientConfig, ResumingWatch, Watcher};
+pub use format::Format;
 pub use types::*;

@@ -6,11 +6,13 @@
 //! get a..c [@3] [limit 1] [keys] [count]   -> @4 count 2: a=1 (c2 m2 v1), b=… [more]
 //! if mod(a)=2, value(b)=x then put a=1; get a else del a
 //! compact 3 | grant 7 10 | revoke 7 | expire 7 by 4 | note 7 1500 by 4 | clear 7 by 4
+//! reads 2 1                                -> member 2 of three announces format 1
 //! term 5                                   -> the entries that follow are of this term
 //! ```
 //! `a..c` is a range, `a..` is every key from `a` on. A refusal reads as its text.
 
-use crate::command::{Action, COMMAND_VERSION, Checkpoint, Command};
+use crate::command::{Action, Checkpoint, Command};
+use crate::format::Format;
 use crate::state::{Applied, Outcome, StateMachine};
 use crate::types::*;
 use bytes::Bytes;
@@ -49,14 +51,22 @@ impl Script {
                 Err(kind) => kind.to_string(),
             };
         }
+        if let Some((member, format)) = line.strip_prefix("reads ").and_then(|words| words.split_once(' ')) {
+            let format = Format::new(format.parse().unwrap()).unwrap();
+            let action = Action::Announce { format, members: vec![1, 2, 3] };
+            return show(&self.apply_from(member.parse().unwrap(), self.term, action));
+        }
         let (term, action) = self.action(line);
         show(&self.apply(term, action))
     }
 
     /// Applies one action as the next entry.
     pub fn apply(&mut self, decided_in: u64, action: Action) -> Applied {
-        let data = Command { origin: 1, request: 1, term: decided_in, action }.encode();
-        assert_eq!(data[0], COMMAND_VERSION);
+        self.apply_from(1, decided_in, action)
+    }
+
+    fn apply_from(&mut self, origin: u64, term: u64, action: Action) -> Applied {
+        let data = Command { origin, request: 1, term, action }.encode(self.state.formats().agreed());
         self.state.apply(self.state.index() + 1, self.term, &data).unwrap().unwrap()
     }
 

@@ -15,9 +15,10 @@
 
 mod snapshot;
 
-pub use snapshot::{Chunks, RestoreError, Restorer, SNAPSHOT_VERSION};
+pub use snapshot::{Chunks, RestoreError, Restorer};
 
 use crate::command::{Action, Command, CommandError};
+use crate::format::Formats;
 use crate::lease::{LeaseChange, LeaseTable};
 use crate::mvcc::{Tree, mix};
 use crate::txn;
@@ -28,6 +29,7 @@ use crate::types::*;
 pub struct StateMachine {
     tree: Tree,
     leases: LeaseTable,
+    formats: Formats,
     index: u64,
     term: u64,
 }
@@ -60,7 +62,7 @@ pub enum Outcome {
     Response(Response),
     /// No effect, and why.
     Refused(RefusedKind),
-    /// A leader's own command about leases had its effect, where those leases still exist.
+    /// A member's own command had its effect: of a leader, about leases where those still exist; of any, about formats.
     Noted,
     /// A leader's own command about leases came through in another term than its own, and had no effect.
     Stale,
@@ -75,7 +77,7 @@ impl StateMachine {
     /// Applies the entry after the last applied one. `None`: the entry has no command (a new leader's own).
     ///
     /// # Errors
-    /// The entry is not a command of this version. Nothing was applied, and the member must stop: others may know it.
+    /// The entry is not a command that this build reads. Nothing was applied, and the member must stop: others may know it.
     pub fn apply(&mut self, index: u64, term: u64, data: &[u8]) -> Result<Option<Applied>, CommandError> {
         let command = if data.is_empty() { None } else { Some(Command::decode(data)?) };
         assert!(index == self.index + 1, "entries are applied in order: {index} after {}", self.index);
@@ -99,6 +101,11 @@ impl StateMachine {
         &self.leases
     }
 
+    /// What the members have said about the formats that they read.
+    pub fn formats(&self) -> &Formats {
+        &self.formats
+    }
+
     /// Raft index of the last entry applied.
     pub fn index(&self) -> u64 {
         self.index
@@ -114,18 +121,18 @@ impl StateMachine {
         self.tree.revision()
     }
 
-    /// Hash of all that exists: keys, leases, the latest and the compacted revision. Equal on members that applied the
+    /// Hash of all that exists: keys, leases, formats, the latest and the compacted revision. Equal on members that applied the
     /// same index. (Leases and compaction do not raise the revision: equal revisions alone do not make equal hashes.)
     pub fn hash(&self) -> u64 {
-        let keys_and_leases = self.tree.hash().wrapping_add(self.leases.hash());
-        mix(mix(keys_and_leases, self.tree.revision().cast_unsigned()), self.tree.compacted().cast_unsigned())
+        let parts = self.tree.hash().wrapping_add(self.leases.hash()).wrapping_add(self.formats.hash());
+        mix(mix(parts, self.tree.revision().cast_unsigned()), self.tree.compacted().cast_unsigned())
     }
 
     fn apply_command(&mut self, command: Command) -> Applied {
         let Command { origin, request, term, action } = command;
         let before = self.tree.revision();
         let mut leases = Vec::new();
-        let outcome = match self.act(term, action, &mut leases) {
+        let outcome = match self.act(origin, term, action, &mut leases) {
             Ok(outcome) => outcome,
             Err(kind) => Outcome::Refused(kind),
         };
@@ -133,7 +140,13 @@ impl StateMachine {
         Applied { origin, request, revision, changed: revision > before, leases, outcome }
     }
 
-    fn act(&mut self, decided_in: u64, action: Action, changed: &mut Vec<LeaseChange>) -> Result<Outcome, RefusedKind> {
+    fn act(
+        &mut self,
+        origin: u64,
+        decided_in: u64,
+        action: Action,
+        changed: &mut Vec<LeaseChange>,
+    ) -> Result<Outcome, RefusedKind> {
         let (tree, leases) = (&mut self.tree, &mut self.leases);
         let response = match action {
             Action::Put(put) => Response::Put(txn::put(tree, leases, put)?),
@@ -172,6 +185,10 @@ impl StateMachine {
                         changed.push(LeaseChange::Checkpointed { id: checkpoint.id });
                     }
                 }
+                return Ok(Outcome::Noted);
+            }
+            Action::Announce { format, members } => {
+                self.formats.announced(origin, format, &members);
                 return Ok(Outcome::Noted);
             }
         };

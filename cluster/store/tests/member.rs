@@ -9,7 +9,7 @@ use rt::time::{Instant, sleep, timeout};
 use std::future::Future;
 use store::server::StopReason;
 use store::{
-    ClientError, CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, LeaseGrantRequest,
+    ClientError, CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, Format, LeaseGrantRequest,
     LeaseKeepAliveRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, RefusedKind,
     RequestOp, TxnRequest, WatchRequest, WatchResponse,
 };
@@ -456,5 +456,67 @@ fn a_tree_has_whatever_was_acknowledged_before() {
                 cluster.agree().await;
             }
         }
+    });
+}
+
+/// The same beside a cluster of an older program, which reads the first format alone.
+fn check_older<Fut: Future<Output = ()> + Send + 'static>(scene: fn(Cluster) -> Fut) {
+    for seed in 1..=3 {
+        with_cluster(seed, |config| config.format = Format::FIRST, scene);
+    }
+}
+
+async fn agreed(cluster: &Cluster) -> Format {
+    cluster.agree().await.format
+}
+
+async fn replace_all(cluster: &Cluster) {
+    for id in 1..=3 {
+        cluster.leader().await;
+        cluster.replace(id, Format::CHECKED);
+    }
+    let newer = |cluster: &Cluster| {
+        let views = cluster.views();
+        (views.len() == 3 && views.iter().all(|view| view.format == Format::CHECKED)).then_some(())
+    };
+    cluster.until("newer format", s(30), newer).await;
+}
+
+#[test]
+fn the_newer_format_is_agreed_when_the_last_member_has_come_and_no_earlier() {
+    check_older(|cluster| async move {
+        cluster.leader().await;
+        let client = cluster.client();
+        put(&client, "a", "1").await;
+        // One goes back in between.
+        for (id, format) in [(1, Format::CHECKED), (2, Format::CHECKED), (1, Format::FIRST)] {
+            cluster.replace(id, format);
+            cluster.leader().await;
+            put(&client, "a", &id.to_string()).await;
+            assert_eq!(agreed(&cluster).await, Format::FIRST);
+        }
+        replace_all(&cluster).await;
+        put(&client, "b", "2").await;
+        assert_eq!((get(&client, "a").await.as_deref(), get(&client, "b").await.as_deref()), (Some("1"), Some("2")));
+        assert_eq!(agreed(&cluster).await, Format::CHECKED);
+        assert_eq!(cluster.stops(), []);
+    });
+}
+
+#[test]
+fn a_member_that_goes_back_too_late_stops_and_says_what_to_run() {
+    check_older(|cluster| async move {
+        replace_all(&cluster).await;
+        let client = cluster.client();
+        put(&client, "a", "1").await;
+        cluster.replace(1, Format::FIRST);
+        let stop = cluster.until("stop", s(30), |cluster| cluster.stops().first().cloned()).await;
+        assert!(matches!(stop, (1, StopReason::ForeignEntry { .. })), "{stop:?}");
+        let why = stop.1.to_string();
+        assert!(why.contains("it has format 2, and this member reads up to format 1; run the version"), "{why}");
+        put(&client, "a", "2").await;
+        cluster.replace(1, Format::CHECKED);
+        assert_eq!(agreed(&cluster).await, Format::CHECKED);
+        assert_eq!(get(&client, "a").await.as_deref(), Some("2"));
     });
 }

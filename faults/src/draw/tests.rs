@@ -150,6 +150,7 @@ fn faults_are_of_the_kind_that_they_are_counted_as() {
             What::Clog { .. } => fault.kind == Kind::LinkUnclog,
             What::Kill { .. } => fault.kind == Kind::Kill,
             What::Restart { .. } => fault.kind == Kind::Restart,
+            What::Replace { .. } => fault.kind == Kind::RollingUpgrade,
             What::PowerLoss { .. } => fault.kind == Kind::PowerLoss,
             What::Pause { .. } => fault.kind == Kind::Pause,
             What::ClockOffset { .. } => fault.kind == Kind::ClockOffset,
@@ -206,6 +207,30 @@ fn links_stop_one_after_the_other_and_go_in_other_orders() {
         orders.insert(order);
     }
     assert!(orders.contains(&vec![1, 0]) && orders.contains(&vec![2, 1, 0]) && orders.len() > 30, "{orders:?}");
+}
+
+#[test]
+fn members_are_replaced_one_after_the_other_and_none_goes_back_once_all_have_come() {
+    let kinds = vec![Kind::RollingUpgrade];
+    let swarm = Swarm { kinds, on_permille: 1000, quiet_permille: 0, ..Swarm::default() };
+    let mut back = 0;
+    for seed in 0..100 {
+        let faults = draw(&swarm, seed, STORE, MINUTE).faults;
+        let ends = |fault: &Fault| fault.when.earliest() + fault.for_ns;
+        assert!(faults.windows(2).all(|pair| ends(&pair[0]) < pair[1].when.earliest()), "{faults:?}");
+        let mut newer = BTreeSet::new();
+        for fault in &faults {
+            assert!(newer.len() < 3, "nothing follows the last one: {faults:?}");
+            match fault.what {
+                What::Replace { target: Target::Member(member), newer: true } => assert!(newer.insert(member)),
+                What::Replace { target: Target::Member(member), newer: false } => assert!(newer.remove(&member)),
+                ref other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(newer.len(), 3, "all come in the end: {faults:?}");
+        back += u32::from(faults.len() > 3);
+    }
+    assert!((20..60).contains(&back), "{back}");
 }
 
 #[test]

@@ -195,6 +195,7 @@ fn is_around(kind: Kind) -> bool {
         | Kind::PartitionRing
         | Kind::LinkUnclog
         | Kind::Kill
+        | Kind::RollingUpgrade
         | Kind::PowerLoss
         | Kind::Pause
         | Kind::ClockOffset

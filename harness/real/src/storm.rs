@@ -100,6 +100,7 @@ impl Does {
             | What::Clog { .. }
             | What::Withhold { .. }
             | What::Expire { .. }
+            | What::Replace { .. }
             | What::Fuse { .. } => None,
         }
     }

@@ -468,6 +468,7 @@ fn check(what: &What, config: &Config) -> Result<(), String> {
         | What::Lag { .. }
         | What::Restart { .. }
         | What::Expire { .. }
+        | What::Replace { .. }
         | What::Fuse { .. } => None,
     };
     match permille {

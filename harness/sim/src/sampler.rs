@@ -95,6 +95,7 @@ mod tests {
             leader: 0,
             commit: applied,
             applied,
+            format: store::Format::FIRST,
             revision,
             compacted_revision: 0,
             state_hash: applied * 10,

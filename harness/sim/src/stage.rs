@@ -7,7 +7,7 @@ use crate::observer::Observer;
 use crate::sampler::Sampler;
 use crate::storm::{Due, Senses, Storm, Turn};
 use crate::{Cost, Outcome, Swerve, Trial, empty_record};
-use faults::{Ns, What};
+use faults::{Ns, Schedule, What};
 use record::{ClusterHistory, Config, Operation, Record, Request, Sight};
 use rt::sim::{DiskFaults, Exit, ExitReason, HostId, LinkConfig, Panicked, Withheld, World};
 use rt::time::Timestamp;
@@ -20,7 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
-use store::server::{MemberAddress, MemberConfig};
+use store::Format;
+use store::server::{MemberAddress, MemberConfig, StopReason};
 use tokio::sync::Notify;
 use workloads::store::Setting;
 use workloads::{Finished, Happening, Recorder};
@@ -104,6 +105,8 @@ pub(crate) struct Stage {
     pub(crate) running: Vec<Mutex<Option<Arc<Server>>>>,
     /// Of each host that is supervised: told when its process was started.
     started: BTreeMap<Host, Notify>,
+    /// Up to which of the store's formats each member's program reads.
+    programs: Mutex<Vec<Format>>,
 }
 
 impl Stage {
@@ -142,6 +145,7 @@ impl Stage {
             compaction,
             running: members.iter().map(|_| Mutex::new(None)).collect(),
             started: topology.hosts().map(|host| (host, Notify::new())).collect(),
+            programs: Mutex::new(vec![first_program(&trial.schedule); members.len()]),
             topology,
             members,
             clients,
@@ -162,16 +166,33 @@ impl Stage {
     /// A member's process: it ends when the member stops.
     async fn member(self: Arc<Self>, member: u32) {
         lock(&self.observer).process(self.world.now_ns(), member, true);
-        let config = ServerConfig { store: member_config(&self.config, member), control: self.control_config(member) };
+        let format = lock(&self.programs)[member as usize];
+        let store = MemberConfig { format, ..member_config(&self.config, member) };
+        let config = ServerConfig { store, control: self.control_config(member) };
         let why = match Server::start(config).await {
             Ok(running) => {
                 let running = Arc::new(running);
                 *lock(&self.running[member as usize]) = Some(running.clone());
-                format!("stops: {:?}", running.stopped().await)
+                let why = running.stopped().await;
+                match &why {
+                    // It came back when it was too late for that, as a schedule by hand may say; whoever runs it does as it
+                    // says.
+                    StopReason::ForeignEntry { .. } if running.store().view().format > format => {
+                        self.replace_program(member, true);
+                    }
+                    StopReason::ForeignEntry { .. } | StopReason::Bug(_) => panic!("the member stops: {why}"),
+                    StopReason::Shutdown | StopReason::Disk(_) => {}
+                }
+                format!("stops: {why:?}")
             }
             Err(error) => format!("does not start: {error}"),
         };
         lock(&self.observer).warned(self.world.now_ns(), Some(member), &why);
+    }
+
+    /// From its next start on.
+    fn replace_program(&self, member: u32, newer: bool) {
+        lock(&self.programs)[member as usize] = if newer { Format::LATEST } else { Format::FIRST };
     }
 
     fn start_clients(&self, trial: &Trial) {
@@ -342,6 +363,9 @@ impl Stage {
                 let at = at_ns.map(|at_ns| Timestamp { unix_ns: self.epoch_unix_ns.saturating_add_unsigned(at_ns) });
                 self.nodes.credentials.end(ip(host), at);
             }
+            Action::Program(host, newer) => {
+                host.member().into_iter().for_each(|member| self.replace_program(member, newer))
+            }
             Action::Withhold(host, fault, nth) => {
                 let withheld = world.withhold(id(host), API_PORT, nth);
                 lock(&self.withheld).extend(withheld.map(|withheld| ((host, fault), withheld)));
@@ -476,6 +500,12 @@ async fn swerve(times: u32) {
 pub(crate) fn panic_record(panicked: &Panicked) -> record::Panic {
     let message = format!("{} ({}, task {})", panicked.message, panicked.location, panicked.task);
     record::Panic { at_ns: panicked.at_ns, host: panicked.host.clone(), message }
+}
+
+/// What the members' programs read when a trial begins.
+fn first_program(schedule: &Schedule) -> Format {
+    let replaced = schedule.faults.iter().any(|fault| matches!(fault.what, What::Replace { .. }));
+    if replaced { Format::FIRST } else { Format::LATEST }
 }
 
 fn member_config(config: &Config, member: u32) -> MemberConfig {

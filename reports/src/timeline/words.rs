@@ -58,6 +58,7 @@ pub(super) fn family(kind: Kind) -> &'static str {
         | Kind::PowerLoss
         | Kind::Pause
         | Kind::CrashPoint
+        | Kind::RollingUpgrade
         | Kind::NodeKill
         | Kind::NodeRestart
         | Kind::NodePowerLoss

@@ -205,7 +205,8 @@ impl Lessor {
             | Action::Txn(_)
             | Action::Compact(_)
             | Action::LeaseGrant(_)
-            | Action::LeaseRevoke(_) => {}
+            | Action::LeaseRevoke(_)
+            | Action::Announce { .. } => {}
         }
     }
 

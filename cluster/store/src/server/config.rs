@@ -1,6 +1,7 @@
 //! What a member is told at its start, and the errors of a start.
 
 use super::StartError;
+use crate::format::Format;
 use crate::wal::WalConfig;
 use rt::tls::{ClientTls, ServerTls, Subject};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,9 @@ pub struct MemberConfig {
     pub quota_bytes: u64,
     /// A watch that asked for bookmarks is sent one after this much silence.
     pub progress_interval: Duration,
+    /// Up to which format this member reads what others write. Less than the latest keeps the way back to an older program
+    /// open; see [`crate::format`].
+    pub format: Format,
 }
 
 /// How connections among members are secured. All members need the same.
@@ -90,6 +94,7 @@ impl MemberConfig {
             segment_bytes: WalConfig::DEFAULT_SEGMENT_BYTES,
             quota_bytes: 8 << 30,
             progress_interval: Duration::from_secs(1),
+            format: Format::LATEST,
         }
     }
 

@@ -21,18 +21,21 @@ use super::log_task::{Job, LogQueue};
 use super::peer::{Frame, Links};
 use super::pending::Pending;
 use super::read_queue::ReadQueue;
-use super::requests::{Proposal, Read};
+use super::requests::{Proposal, Read, UNANSWERED};
 use super::shared::{Shared, Standing};
 use super::snapshots::Snapshots;
 use super::{MemberConfig, StopReason, flow};
 use crate::command::{Action, Command};
+use crate::format::Format;
 use crate::lease::Lessor;
 use crate::protocol::ToClient;
-use crate::state::{Applied, Outcome};
+use crate::state::{Applied, Outcome, StateMachine};
 use crate::types::{ClientError, Response};
+use bytes::Bytes;
 use raft::{Body, Entry, Message, NONE, NodeId, Raft, Ready, Role, Term};
 use rt::random::Random;
 use rt::time::{Instant, sleep_until};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -75,6 +78,8 @@ pub struct MemberLoop {
     /// Requests forwarded to the leader.
     pub(super) asked: Pending<ReplyTo>,
     pub(super) random: Random,
+    /// When this member next announces up to which format it reads, if it has to.
+    announces_at: Instant,
     /// The term in which this member was last found to lead; `None` while it does not.
     leading: Option<Term>,
     /// Since when it is stopping gracefully.
@@ -115,6 +120,7 @@ impl MemberLoop {
             reads: ReadQueue::new(random.next_u64()),
             asked: Pending::new(random.next_u64()),
             random,
+            announces_at: Instant::now(),
             leading: None,
             closing: None,
             stopped: None,
@@ -206,6 +212,7 @@ impl MemberLoop {
         }
         self.reads.retry(now, false);
         self.propose_due(now);
+        self.announce(now);
         if self.raft.role() == Role::Leader && self.log.waiting_since().is_some_and(|since| now - since > STALLED_AFTER)
         {
             mark::sometimes!("leader with a stalled disk hands over");
@@ -313,7 +320,7 @@ impl MemberLoop {
         let mut done: Vec<Applied> = Vec::with_capacity(committed.len());
         let mut state = shared.state_mut();
         for entry in committed {
-            match state.apply(entry.index, entry.term, &entry.data) {
+            match apply_one(&mut state, &entry, self.config.format) {
                 Ok(Some(applied)) => {
                     for change in &applied.leases {
                         self.lessor.applied(*change, state.leases(), now);
@@ -328,9 +335,9 @@ impl MemberLoop {
                         self.lessor.promote(entry.term, state.leases(), now);
                     }
                 }
-                Err(error) => {
+                Err(reason) => {
                     drop(state);
-                    return self.stop(StopReason::ForeignEntry { index: entry.index, why: error.to_string() });
+                    return self.stop(reason);
                 }
             }
         }
@@ -363,8 +370,30 @@ impl MemberLoop {
     pub(super) fn propose(&mut self, action: Action, proposal: Proposal, now: Instant) {
         let id = self.pending.admit(now + REQUEST_TIMEOUT, proposal);
         let command = Command { origin: self.config.id, request: id, term: self.raft.term(), action };
-        if let Err(error) = self.raft.propose(command.encode()) {
+        if let Err(error) = self.raft.propose(self.encoded(&command)) {
             self.not_proposed(id, &error.to_string());
+        }
+    }
+
+    /// A command as the members have agreed to write it.
+    pub(super) fn encoded(&self, command: &Command) -> Bytes {
+        command.encode(self.shared.state().formats().agreed())
+    }
+
+    /// Announces up to which format this member reads, unless that is known. Nobody waits for it: it is said again until it
+    /// is in the log.
+    fn announce(&mut self, now: Instant) {
+        let (id, format) = (self.config.id, self.config.format);
+        // Before it has caught up it does not know what it has announced earlier.
+        let caught_up = self.raft.leader() != NONE && self.shared.applied() == self.raft.commit();
+        if now < self.announces_at || !caught_up || self.shared.state().formats().read_by(id) == Some(format) {
+            return;
+        }
+        self.announces_at = now + REQUEST_TIMEOUT;
+        let action = Action::Announce { format, members: self.config.members.keys().copied().collect() };
+        let command = Command { origin: id, request: UNANSWERED, term: self.raft.term(), action };
+        if let Err(error) = self.raft.propose(self.encoded(&command)) {
+            tracing::debug!(member = id, %error, "its format is not announced yet");
         }
     }
 
@@ -484,4 +513,18 @@ impl MemberLoop {
             mark::steps_down(self.config.id, term);
         }
     }
+}
+
+/// Applies an entry, for a member that reads up to format `reads`.
+///
+/// # Errors
+/// The member does not read it, or will not read the next one.
+fn apply_one(state: &mut StateMachine, entry: &Entry, reads: Format) -> Result<Option<Applied>, StopReason> {
+    let foreign = |index, why: &dyn Display| StopReason::ForeignEntry { index, why: why.to_string() };
+    if let Some(format) = Command::format_of(&entry.data) {
+        format.within(reads).map_err(|error| foreign(entry.index, &error))?;
+    }
+    let applied = state.apply(entry.index, entry.term, &entry.data).map_err(|error| foreign(entry.index, &error))?;
+    state.formats().agreed().within(reads).map_err(|error| foreign(entry.index + 1, &error))?;
+    Ok(applied)
 }

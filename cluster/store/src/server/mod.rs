@@ -37,6 +37,7 @@ pub use config::{MAX_MEMBERS, MemberAddress, MemberConfig, PeerTls};
 pub use local::{Following, Local};
 pub use start::StartError;
 
+use crate::format::Format;
 use crate::types::Event;
 use input::Input;
 use raft::{Index, NodeId, Role, Term};
@@ -99,6 +100,8 @@ pub struct View {
     pub commit: Index,
     /// Last Raft index applied. What follows is as of that.
     pub applied: Index,
+    /// The format that the members have agreed to write.
+    pub format: Format,
     /// The store's revision.
     pub revision: i64,
     /// The first revision that is readable; 0 before the first compaction.

@@ -26,6 +26,9 @@ use rt::time::Instant;
 /// of its own answers it from a pinned state. At some 50 ns a key that is well below a millisecond.
 const INLINE_KEYS: u64 = 4_096;
 
+/// Number of what a member asks for itself, and nobody waits for: no client's request has it.
+pub(super) const UNANSWERED: u64 = 0;
+
 /// What waits for its own entry.
 pub enum Proposal {
     /// A client's change.
@@ -297,9 +300,8 @@ impl MemberLoop {
             return;
         }
         for action in self.lessor.due(now) {
-            // Nobody waits for it: the request's number is one that no client's request has.
-            let command = Command { origin: self.config.id, request: 0, term, action };
-            if self.raft.propose(command.encode()).is_err() {
+            let command = Command { origin: self.config.id, request: UNANSWERED, term, action };
+            if self.raft.propose(self.encoded(&command)).is_err() {
                 self.lessor.not_proposed(&command.action, now);
             }
         }

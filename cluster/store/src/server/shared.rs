@@ -116,6 +116,7 @@ impl Shared {
             leader: standing.leader,
             commit: standing.commit,
             applied: state.index(),
+            format: state.formats().agreed(),
             revision: state.revision(),
             compacted_revision: state.tree().compacted(),
             state_hash: state.hash(),

@@ -14,6 +14,7 @@
 use super::input::Input;
 use super::peer::{Hello, MAX_FRAME, dial};
 use super::shared::Shared;
+use crate::format::Format;
 use crate::protocol::{FrameReader, decode, put_frame};
 use crate::snapshot_file::SnapshotDir;
 use crate::state::StateMachine;
@@ -82,13 +83,14 @@ pub struct Received {
 pub struct Incoming {
     snapshots: Arc<SnapshotDir>,
     shared: Arc<Shared>,
+    reads: Format,
     gate: Arc<Semaphore>,
 }
 
 impl Incoming {
-    /// Saves to `snapshots` what is newer than `shared`.
-    pub fn new(snapshots: Arc<SnapshotDir>, shared: Arc<Shared>) -> Self {
-        Self { snapshots, shared, gate: Arc::new(Semaphore::new(MAX_RECEIVING)) }
+    /// Saves to `snapshots` what is newer than `shared` and of no newer format than `reads`.
+    pub fn new(snapshots: Arc<SnapshotDir>, shared: Arc<Shared>, reads: Format) -> Self {
+        Self { snapshots, shared, reads, gate: Arc::new(Semaphore::new(MAX_RECEIVING)) }
     }
 }
 
@@ -170,7 +172,7 @@ async fn take(
         return inbox.send(Input::Message(message)).await.map_err(gone);
     }
     let data = Bytes::from(collect(&mut frames, writer, length).await?);
-    let kept = alive_during(writer, keep(&incoming.snapshots, meta.clone(), data)).await?;
+    let kept = alive_during(writer, keep(incoming, meta.clone(), data)).await?;
     let received = Received { message, meta, state: kept };
     inbox.send(Input::Received(Box::new(received))).await.map_err(gone)
 }
@@ -202,14 +204,14 @@ async fn next<R: AsyncRead + Unpin>(frames: &mut FrameReader<R>) -> io::Result<B
 }
 
 /// Decodes what came and makes it durable.
-async fn keep(snapshots: &SnapshotDir, meta: SnapshotMeta, data: Bytes) -> io::Result<StateMachine> {
+async fn keep(incoming: &Incoming, meta: SnapshotMeta, data: Bytes) -> io::Result<StateMachine> {
     let encoded = data.clone();
     let decoded = rt::task::unblock("decode a snapshot", move || StateMachine::decode(&encoded)).await;
-    let state = decoded.map_err(io::Error::other)?;
+    let state = decoded.and_then(|state| state.within(incoming.reads)).map_err(io::Error::other)?;
     if state.index() != meta.index {
         return Err(io::Error::other(format!("it holds index {} and not {}", state.index(), meta.index)));
     }
-    snapshots.save(&meta, data).await?;
+    incoming.snapshots.save(&meta, data).await?;
     Ok(state)
 }
 

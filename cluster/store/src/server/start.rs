@@ -84,7 +84,7 @@ pub async fn start(config: MemberConfig) -> Result<Member, StartError> {
     let mut others: Vec<_> =
         link_tasks.into_iter().map(|task| rt::task::spawn("peer-link", task).abort_on_drop()).collect();
 
-    let incoming = Incoming::new(Arc::clone(&snapshot_dir), Arc::clone(&shared));
+    let incoming = Incoming::new(Arc::clone(&snapshot_dir), Arc::clone(&shared), config.format);
     let door = Doorkeeper::new(&config, inbox.clone(), incoming);
     if let Some(listener) = peer_listener {
         others.push(rt::task::spawn("peer-accept", door.run(listener)).abort_on_drop());
@@ -128,7 +128,8 @@ async fn open(config: &MemberConfig) -> Result<Opened, StartError> {
     let (meta, state) = match snapshot_dir.load_newest().await? {
         Some((meta, data)) => {
             let decoded = rt::task::unblock("decode a snapshot", move || StateMachine::decode(&data)).await;
-            (meta, decoded.map_err(|error| StartError::Restore { dir: config.data_dir.clone(), error })?)
+            let read = decoded.and_then(|state| state.within(config.format));
+            (meta, read.map_err(|error| StartError::Restore { dir: config.data_dir.clone(), error })?)
         }
         None => (SnapshotMeta::default(), StateMachine::new()),
     };

@@ -1,24 +1,25 @@
 //! The whole state as bytes, and back.
 //!
 //! ```text
-//! version byte, then records, each a u32 length and postcard:
-//! Head · Key … (as of the compacted revision) · Revision … (each with its changes) · Lease … · End
+//! format byte, then records, each a u32 length and postcard:
+//! Head · Key … (as of the compacted revision) · Revision … (each with its changes) · Lease … · Formats · End
 //! ```
 //!
+//! The format is the one that the members have agreed on, so that none is sent what it cannot read; so far the form is
+//! the same in all.
 //! Records come in order of keys, revisions, leases, so that equal states give equal bytes. Checksums are the file's
 //! and the transport's business; the state's hash at the end tells a wrong restorer from a right one.
 //!
 //! **Invariant:** what is restored hashes as what was written, or is refused (`damaged_snapshot_is_refused`).
 
 use super::{Pinned, StateMachine};
+use crate::format::{Format, Formats, UnreadFormat};
 use crate::lease::{Lease, LeaseTable};
 use crate::mvcc::Tree;
 use crate::types::KeyValue;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// Version of the form. A member refuses every other one.
-pub const SNAPSHOT_VERSION: u8 = 1;
 /// A chunk ends with the record that brings it to this many bytes: few calls, and little held at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Bytes before a record that say its length.
@@ -48,11 +49,14 @@ enum Record {
     End {
         hash: u64,
     },
+    /// Not written if nobody has announced anything.
+    Formats(Formats),
 }
 
 /// A snapshot's bytes, in chunks of some ten thousand.
 pub struct Chunks<'a> {
     records: Box<dyn Iterator<Item = Record> + Send + 'a>,
+    format: Format,
     started: bool,
 }
 
@@ -77,9 +81,20 @@ impl StateMachine {
             granted: lease.granted,
             remaining_ms: lease.remaining_ms,
         });
+        let formats = (self.formats != Formats::default()).then(|| Record::Formats(self.formats.clone()));
         let end = Record::End { hash: self.hash() };
-        let records = std::iter::once(head).chain(keys).chain(revisions).chain(leases).chain(std::iter::once(end));
-        Chunks { records: Box::new(records), started: false }
+        let records = std::iter::once(head).chain(keys).chain(revisions).chain(leases).chain(formats);
+        let records = Box::new(records.chain(std::iter::once(end)));
+        Chunks { records, format: self.formats.agreed(), started: false }
+    }
+
+    /// The state itself, for a member that reads up to this format.
+    ///
+    /// # Errors
+    /// [`RestoreError::Format`]: what the members have agreed on is newer.
+    pub fn within(self, reads: Format) -> Result<StateMachine, RestoreError> {
+        self.formats.agreed().within(reads)?;
+        Ok(self)
     }
 
     /// The whole state in one piece.
@@ -107,7 +122,7 @@ impl Iterator for Chunks<'_> {
             let Some(record) = self.records.next() else { break };
             if !self.started {
                 self.started = true;
-                chunk.push(SNAPSHOT_VERSION);
+                chunk.push(self.format.number());
             }
             let start = chunk.len();
             chunk.extend_from_slice(&[0; RECORD_HEADER]);
@@ -123,9 +138,9 @@ impl Iterator for Chunks<'_> {
 /// Why a snapshot was not restored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
-    /// Another version wrote it.
-    #[error("the snapshot has version {0}, and this build knows only version {SNAPSHOT_VERSION}")]
-    Version(u8),
+    /// It is of a newer program.
+    #[error("the snapshot cannot be read: {0}")]
+    Format(#[from] UnreadFormat),
     /// It is damaged or cut short.
     #[error("the snapshot is damaged: {0}")]
     Damaged(String),
@@ -135,7 +150,7 @@ pub enum RestoreError {
 #[derive(Debug, Default)]
 pub struct Restorer {
     input: Vec<u8>,
-    version: Option<u8>,
+    format: Option<Format>,
     state: Option<Pinned>,
     ended: Option<u64>,
 }
@@ -153,12 +168,9 @@ impl Restorer {
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
         self.input.extend_from_slice(bytes);
         let mut at = 0;
-        if self.version.is_none() {
-            let Some(&version) = self.input.first() else { return Ok(()) };
-            if version != SNAPSHOT_VERSION {
-                return Err(RestoreError::Version(version));
-            }
-            self.version = Some(version);
+        if self.format.is_none() {
+            let Some(&number) = self.input.first() else { return Ok(()) };
+            self.format = Some(Format::new(number)?);
             at = 1;
         }
         while let Some(header) = self.input[at..].first_chunk::<RECORD_HEADER>() {
@@ -185,14 +197,14 @@ impl Restorer {
     /// # Errors
     /// [`RestoreError::Damaged`]: something is missing, or the state is not the one that was written.
     pub fn finish(mut self) -> Result<StateMachine, RestoreError> {
-        let (Some(mut state), Some(hash)) = (self.state.take(), self.ended) else {
+        let (Some(format), Some(mut state), Some(hash)) = (self.format, self.state.take(), self.ended) else {
             return Err(damaged("it is cut short"));
         };
         if !self.input.is_empty() {
             return Err(damaged("something follows its end"));
         }
         bind_keys(&state.tree, &mut state.leases).map_err(damaged)?;
-        if state.hash() != hash {
+        if state.hash() != hash || state.formats.agreed() != format {
             return Err(damaged("the restored state is not the one that was written"));
         }
         Ok(state)
@@ -207,7 +219,7 @@ fn load(state: &mut Option<StateMachine>, ended: &mut Option<u64>, record: Recor
         let Record::Head { index, term, compacted } = record else {
             return Err("it does not begin with its head".to_owned());
         };
-        *state = Some(StateMachine { tree: Tree::compacted_at(compacted), leases: LeaseTable::default(), index, term });
+        *state = Some(StateMachine { tree: Tree::compacted_at(compacted), index, term, ..StateMachine::default() });
         return Ok(());
     };
     match record {
@@ -218,6 +230,7 @@ fn load(state: &mut Option<StateMachine>, ended: &mut Option<u64>, record: Recor
             let keys = imbl::OrdSet::new();
             state.leases.load(id, Lease { ttl_s, granted, remaining_ms, keys });
         }
+        Record::Formats(formats) => state.formats = formats,
         Record::End { hash } => *ended = Some(hash),
     }
     Ok(())

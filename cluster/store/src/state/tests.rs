@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::command::Checkpoint;
+use crate::format::Format;
 use crate::script::Script;
 use expect_test::expect;
 use proptest::prelude::*;
@@ -23,6 +24,7 @@ fn command() -> impl Strategy<Value = String> {
         1 => lease.prop_map(|lease| format!("clear {lease}")),
         1 => (0..20).prop_map(|revision| format!("compact {revision}")),
         1 => (1..4).prop_map(|term| format!("term {term}")),
+        1 => (1..4, 1..3).prop_map(|(member, format)| format!("reads {member} {format}")),
     ]
 }
 
@@ -109,8 +111,19 @@ fn damaged_snapshot_is_refused() {
     // The file's checksum is what notices everything; this is for a restorer that goes wrong.
     assert!(noticed * 2 > good.len(), "{noticed} of {}", good.len());
     let mut other = good;
-    other[0] = SNAPSHOT_VERSION + 1;
-    assert_eq!(StateMachine::decode(&other).unwrap_err(), RestoreError::Version(SNAPSHOT_VERSION + 1));
+    other[0] = Format::LATEST.number() + 1;
+    assert!(matches!(StateMachine::decode(&other), Err(RestoreError::Format(_))));
+}
+
+#[test]
+fn what_is_written_has_the_format_that_all_members_read() {
+    let mut script = Script::new();
+    script.run("reads 1 2\nreads 2 2");
+    assert_eq!(script.state.encode()[0], Format::FIRST.number());
+    script.run("reads 3 2\nput a=1");
+    let snapshot = script.state.encode();
+    assert_eq!(snapshot[0], Format::CHECKED.number());
+    assert_eq!(StateMachine::decode(&snapshot).unwrap().formats(), script.state.formats());
 }
 
 #[test]
@@ -166,20 +179,20 @@ fn entries_say_whom_to_answer_and_what_changed() {
     let mut state = StateMachine::new();
     assert_eq!(state.apply(1, 1, &[]), Ok(None));
     let put = PutRequest { key: "a".into(), ..PutRequest::default() };
-    let data = Command { origin: 3, request: 9, term: 1, action: Action::Put(put) }.encode();
+    let data = Command { origin: 3, request: 9, term: 1, action: Action::Put(put) }.encode(Format::FIRST);
     let applied = state.apply(2, 1, &data).unwrap().unwrap();
     assert_eq!((applied.origin, applied.request, applied.revision, applied.changed), (3, 9, 2, true));
     let data =
         Command { origin: 3, request: 10, term: 1, action: Action::LeaseGrant(LeaseGrantRequest { id: 5, ttl_s: 9 }) };
-    let applied = state.apply(3, 1, &data.encode()).unwrap().unwrap();
+    let applied = state.apply(3, 1, &data.encode(Format::FIRST)).unwrap().unwrap();
     assert_eq!((applied.revision, applied.changed), (2, false));
     assert_eq!(applied.leases, [LeaseChange::Granted { id: 5 }]);
     assert_eq!((state.index(), state.term()), (3, 1));
 }
 
 #[test]
-fn an_entry_of_another_version_is_not_applied() {
+fn an_entry_of_an_unknown_format_is_not_applied() {
     let mut state = StateMachine::new();
-    assert_eq!(state.apply(1, 1, &[99]), Err(CommandError::Version(99)));
+    assert!(matches!(state.apply(1, 1, &[99]), Err(CommandError::Format(_))));
     assert_eq!(state.index(), 0);
 }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::server::{Member, MemberAddress, MemberConfig, StopReason, View};
-use store::{Client, ClientConfig, PutRequest, RangeRequest};
+use store::{Client, ClientConfig, Format, PutRequest, RangeRequest};
 
 /// A round number of milliseconds.
 pub fn ms(n: u64) -> Duration {
@@ -32,6 +32,8 @@ pub struct Cluster {
     running: Arc<Mutex<BTreeMap<u64, Arc<Member>>>>,
     /// Why members stopped, in order.
     stops: Arc<Mutex<Vec<(u64, StopReason)>>>,
+    /// Up to which format members read, where that is not as in their configuration.
+    formats: Arc<Mutex<BTreeMap<u64, Format>>>,
 }
 
 /// Runs `scene` on the client's host beside a cluster of three, whose members' configuration `change` may change.
@@ -62,6 +64,7 @@ impl Cluster {
         world.start(client_host, || Box::pin(pending()));
         let running: Arc<Mutex<BTreeMap<u64, Arc<Member>>>> = Arc::default();
         let stops: Arc<Mutex<Vec<(u64, StopReason)>>> = Arc::default();
+        let formats: Arc<Mutex<BTreeMap<u64, Format>>> = Arc::default();
         let members: BTreeMap<u64, MemberAddress> =
             (1..=3).map(|n| (n, MemberAddress { peer: format!("s{n}:2380"), client: format!("s{n}:2379") })).collect();
         let mut hosts = BTreeMap::new();
@@ -72,9 +75,11 @@ impl Cluster {
             config.listen_peer = Some("0.0.0.0:2380".to_owned());
             config.listen_client = Some("0.0.0.0:2379".to_owned());
             change(&mut config);
-            let (running, stops) = (running.clone(), stops.clone());
+            let (running, stops, formats) = (running.clone(), stops.clone(), formats.clone());
             world.start(host, move || {
-                let (config, running, stops) = (config.clone(), running.clone(), stops.clone());
+                let format = lock(&formats).get(&id).copied().unwrap_or(config.format);
+                let (config, running, stops) =
+                    (MemberConfig { format, ..config.clone() }, running.clone(), stops.clone());
                 Box::pin(async move {
                     let member = Arc::new(Member::start(config).await.expect("a member starts"));
                     lock(&running).insert(id, member.clone());
@@ -84,7 +89,7 @@ impl Cluster {
                 })
             });
         }
-        Self { world, hosts, client_host, running, stops }
+        Self { world, hosts, client_host, running, stops, formats }
     }
 
     /// A client over all members.
@@ -155,6 +160,14 @@ impl Cluster {
     pub fn ask_to_stop(&self, id: u64) {
         let member = self.member(id);
         drop(rt::task::spawn("ask to stop", async move { member.shutdown().await }));
+    }
+
+    /// Replaces a member's program by one that reads up to this format.
+    pub fn replace(&self, id: u64, format: Format) {
+        lock(&self.formats).insert(id, format);
+        self.world.kill(self.hosts[&id]);
+        lock(&self.running).remove(&id);
+        self.world.restart(self.hosts[&id]);
     }
 
     /// Cuts a member off from all others and the client, both ways.

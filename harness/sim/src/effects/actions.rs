@@ -38,6 +38,8 @@ pub(crate) enum Action {
     Deliver(Host, u32),
     /// Let what a host shows API servers end at this time, or give it something that lasts.
     Expire(Host, Option<Ns>),
+    /// Let a host's process be the newer program or the older one, from its next start on.
+    Program(Host, bool),
     /// Start a process that was killed; power is on.
     Start(Host),
     /// Give a host its power back, and with it its process.
@@ -95,6 +97,9 @@ fn host_actions(host: Host, was: HostTrouble, is: HostTrouble, actions: &mut Vec
     }
     if was.wall_offset_ns != is.wall_offset_ns {
         actions.push(Action::WallOffset(host, is.wall_offset_ns));
+    }
+    if let Some(newer) = is.newer.filter(|_| is.newer != was.newer) {
+        actions.push(Action::Program(host, newer));
     }
     if was.expired_ns != is.expired_ns {
         actions.push(Action::Expire(host, is.expired_ns));

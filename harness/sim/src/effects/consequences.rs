@@ -46,6 +46,7 @@ pub(crate) fn consequences(what: &What, hosts: &[Host], topology: Topology) -> C
         What::Clog { to, .. } => severed(clogged_links(hosts, *to, topology).collect()),
         What::Kill { .. }
         | What::Restart { .. }
+        | What::Replace { .. }
         | What::PowerLoss { .. }
         | What::Lost { .. }
         | What::Pause { .. }

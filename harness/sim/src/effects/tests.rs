@@ -188,6 +188,15 @@ fn credentials_are_new_when_the_last_fault_is_over() {
 }
 
 #[test]
+fn a_process_is_another_program_before_it_starts_again_and_stays_it() {
+    let replace = |newer| What::Replace { target: Target::Member(0), newer };
+    let done = play(&[replace(true), replace(false)], &[1, -1, 2, -2]);
+    let replaced = |newer| vec![Action::Program(M0, newer), Action::Kill(M0)];
+    let started = vec![Action::Start(M0)];
+    assert_eq!(done, [replaced(true), started.clone(), replaced(false), started]);
+}
+
+#[test]
 fn troubles_of_a_link_add_up() {
     let delay = What::Delay { target: Target::Member(0), delay_ns: 10, jitter_ns: 1 };
     let loss = What::Loss { target: Target::Member(1), permille: 500 };
@@ -245,6 +254,7 @@ fn all_is_well_when_every_fault_is_over() {
 fn availability_is_judged_by_what_faults_take_away() {
     let on = |what: &What| consequences(what, &resolve(what.target(), &Situation::default(), TOPOLOGY), TOPOLOGY);
     assert_eq!(on(&kill()).disabled, [0]);
+    assert_eq!(on(&What::Replace { target: Target::Leader, newer: true }).disabled, [0]);
     assert_eq!(on(&partition(Target::Follower, Cut::Inbound)).severed, [(0, 1), (2, 1)]);
     assert_eq!(on(&partition(Target::Client(0), Cut::Symmetric)), Consequences::default());
     assert_eq!(on(&What::Loss { target: Target::Leader, permille: 50 }), Consequences::default());

@@ -45,6 +45,8 @@ pub(super) struct HostTrouble {
     pub(super) resets: u32,
     /// When what it shows API servers ended.
     pub(super) expired_ns: Option<Ns>,
+    /// Whether its program is replaced by the newer one or by the older one.
+    pub(super) newer: Option<bool>,
 }
 
 /// What ails a node's containers.
@@ -105,6 +107,7 @@ impl Default for HostTrouble {
             crashes: 0,
             resets: 0,
             expired_ns: None,
+            newer: None,
         }
     }
 }
@@ -157,6 +160,7 @@ pub(crate) fn next_step(active: &BTreeMap<u32, Active>, now_ns: Ns) -> Option<Ns
             | What::Clog { .. }
             | What::Withhold { .. }
             | What::Expire { .. }
+            | What::Replace { .. }
             | What::Fuse { .. }
             | What::Disk { .. } => None,
         })
@@ -188,6 +192,10 @@ impl Wanted {
             What::Hold { .. } => self.held.extend(links_from(&active.hosts, topology)),
             What::Kill { .. } | What::Restart { .. } => hosts.for_each(|host| self.power(host, Power::Killed)),
             What::PowerLoss { .. } => hosts.for_each(|host| self.power(host, Power::Off)),
+            What::Replace { newer, .. } => hosts.for_each(|host| {
+                self.power(host, Power::Killed);
+                self.host(host).newer = Some(*newer);
+            }),
             What::Pause { .. } => hosts.for_each(|host| self.host(host).paused = true),
             What::ClockOffset { offset_ns, .. } => hosts.for_each(|host| self.offset(host, *offset_ns)),
             What::ClockDrift { permille, .. } => hosts.for_each(|host| self.rate(host, *permille)),
