@@ -35,7 +35,7 @@ pub struct Swarm {
 }
 
 impl Default for Swarm {
-    /// Half of the kinds, each up to four times: the 22 kinds then keep about half of the time disturbed, and
+    /// Half of the kinds, each up to four times: the 23 kinds then keep about half of the time disturbed, and
     /// a cluster that recovers in seconds still answers most of what it is asked. In a quiet trial, one or two kinds.
     /// Nodes are lost in most trials that have some: what comes of it takes most of a trial.
     fn default() -> Self {
@@ -161,6 +161,12 @@ impl Draw {
             Kind::PartitionPrimaries => self.partition_primaries(),
             Kind::LinkUnclog => self.link_unclog(),
             Kind::RollingUpgrade => self.rolling_upgrade(),
+            Kind::LinkRate => {
+                let target = self.anyone();
+                let for_ns = self.duration();
+                let what = self.rate(target);
+                self.at_any_time(for_ns, what);
+            }
             Kind::NodePartition
             | Kind::NodeLink
             | Kind::NodeKill
@@ -173,6 +179,7 @@ impl Draw {
             | Kind::ContainerCrash
             | Kind::ContainerSick
             | Kind::ContainerSlow
+            | Kind::ImagePull
             | Kind::Reset
             | Kind::ApiLag
             | Kind::ResponseDrop
@@ -416,6 +423,13 @@ impl Draw {
     }
 
     // What attacks are made of, from here on.
+
+    /// From a link on which little more than heartbeats passes in time to one that is noticed only by snapshots. What is on
+    /// its way when the fault ends is under way for a few seconds yet.
+    pub(crate) fn rate(&mut self, target: Target) -> What {
+        let doublings = self.between(0, 5);
+        What::Rate { target, bytes_per_second: (128 << doublings) * 1024 }
+    }
 
     /// Most faults are short, and some outlast every timeout of the store and its clients.
     pub(crate) fn duration(&mut self) -> Ns {

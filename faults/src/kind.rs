@@ -4,7 +4,7 @@ use crate::{ContainerFault, Cut, DiskFault, Kind, What};
 
 impl Kind {
     /// Those that strike a store, its clients and their links, in order.
-    pub const STORE: [Kind; 22] = [
+    pub const STORE: [Kind; 23] = [
         Kind::PartitionOne,
         Kind::PartitionMinority,
         Kind::PartitionMajority,
@@ -27,10 +27,11 @@ impl Kind {
         Kind::PartitionPrimaries,
         Kind::LinkUnclog,
         Kind::RollingUpgrade,
+        Kind::LinkRate,
     ];
 
     /// Those that strike nodes, what runs on them and the control plane above them, in order.
-    pub const CLUSTER: [Kind; 19] = [
+    pub const CLUSTER: [Kind; 20] = [
         Kind::NodePartition,
         Kind::NodeLink,
         Kind::NodeKill,
@@ -50,6 +51,7 @@ impl Kind {
         Kind::CrashPoint,
         Kind::EventsWithheld,
         Kind::CredentialsExpired,
+        Kind::ImagePull,
     ];
 
     /// Those that only real processes know, in order.
@@ -90,7 +92,8 @@ impl Kind {
             Kind::LinkLoss => matches!(what, What::Loss { .. }),
             Kind::LinkDelay => matches!(what, What::Delay { .. }),
             Kind::LinkHold => matches!(what, What::Hold { .. }),
-            Kind::NodeLink => matches!(what, What::Loss { .. } | What::Delay { .. }),
+            Kind::LinkRate => matches!(what, What::Rate { .. }),
+            Kind::NodeLink => matches!(what, What::Loss { .. } | What::Delay { .. } | What::Rate { .. }),
             Kind::Kill | Kind::NodeKill | Kind::CrashPoint => matches!(what, What::Kill { .. }),
             Kind::PowerLoss | Kind::NodePowerLoss | Kind::ZoneLost => matches!(what, What::PowerLoss { .. }),
             Kind::Pause | Kind::NodePause => matches!(what, What::Pause { .. }),
@@ -112,7 +115,10 @@ impl Kind {
             Kind::DiskFull => matches!(what, What::Disk { fault: DiskFault::Full, .. }),
             Kind::NodeDisk => matches!(what, What::Disk { .. }),
             Kind::NodeLost => matches!(what, What::Lost { .. }),
-            Kind::ContainerCrash => matches!(what, What::Containers { fault: ContainerFault::Crash, .. }),
+            Kind::ContainerCrash => {
+                matches!(what, What::Containers { fault: ContainerFault::Crash | ContainerFault::OutOfMemory, .. })
+            }
+            Kind::ImagePull => matches!(what, What::Containers { fault: ContainerFault::NoPulls, .. }),
             Kind::ContainerSick => matches!(
                 what,
                 What::Containers { fault: ContainerFault::Hang | ContainerFault::Unready | ContainerFault::Flap, .. }
@@ -174,6 +180,8 @@ impl Kind {
             Kind::EventsWithheld => "events-withheld",
             Kind::CredentialsExpired => "credentials-expired",
             Kind::RollingUpgrade => "rolling-upgrade",
+            Kind::LinkRate => "link-rate",
+            Kind::ImagePull => "image-pull",
             Kind::Frozen => "frozen",
         }
     }

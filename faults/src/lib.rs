@@ -150,6 +150,8 @@ pub enum DiskFault {
 pub enum ContainerFault {
     /// All that run exit with code 1, at once and once.
     Crash,
+    /// All that run are killed for want of memory, at once and once.
+    OutOfMemory,
     /// They take connections and answer none, until the fault is healed.
     Hang,
     /// They answer probes with an error, until the fault is healed.
@@ -160,6 +162,8 @@ pub enum ContainerFault {
     IgnoreTerm,
     /// They answer only after this long, in milliseconds, until the fault is healed.
     Slow(u64),
+    /// Whatever runs goes on, but images that the node does not have cannot be pulled, until the fault is healed.
+    NoPulls,
 }
 
 /// What goes wrong.
@@ -188,6 +192,13 @@ pub enum What {
         delay_ns: Ns,
         /// Added at random on top, up to this.
         jitter_ns: Ns,
+    },
+    /// All links from and to the target carry no more than this.
+    Rate {
+        /// Whose links.
+        target: Target,
+        /// Of each link in each direction, all streams together.
+        bytes_per_second: u64,
     },
     /// What enters the links from the target waits there and comes out all at once.
     Hold {
@@ -324,6 +335,7 @@ macro_rules! target_of {
             What::Partition { side: target, .. }
             | What::Loss { target, .. }
             | What::Delay { target, .. }
+            | What::Rate { target, .. }
             | What::Hold { target }
             | What::Kill { target }
             | What::Restart { target }
@@ -401,7 +413,7 @@ pub enum Kind {
     DiskFull,
     /// [`Cut::Symmetric`] or [`Cut::ControlPlane`] around nodes.
     NodePartition,
-    /// [`What::Loss`] or [`What::Delay`] of nodes' links.
+    /// [`What::Loss`], [`What::Delay`] or [`What::Rate`] of nodes' links.
     NodeLink,
     /// [`What::Kill`] of node agents.
     NodeKill,
@@ -417,7 +429,7 @@ pub enum Kind {
     NodeLost,
     /// [`What::PowerLoss`] of all nodes of a zone.
     ZoneLost,
-    /// [`What::Containers`] with [`ContainerFault::Crash`].
+    /// [`What::Containers`] with [`ContainerFault::Crash`] or `OutOfMemory`.
     ContainerCrash,
     /// [`What::Containers`] with [`ContainerFault::Hang`], `Unready` or `Flap`.
     ContainerSick,
@@ -449,6 +461,10 @@ pub enum Kind {
     CredentialsExpired,
     /// [`What::Replace`].
     RollingUpgrade,
+    /// [`What::Rate`].
+    LinkRate,
+    /// [`What::Containers`] with [`ContainerFault::NoPulls`].
+    ImagePull,
     /// A minority of the members that is cut off, dead or stopped until the trial's end, instead of healed.
     Frozen,
 }

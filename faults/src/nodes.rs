@@ -17,11 +17,13 @@ impl Draw {
             }
             Kind::NodeLink => {
                 let target = self.nodes();
-                let what = if self.chance(500) {
-                    What::Loss { target, permille: self.between(20, 300) as u32 }
-                } else {
-                    let delay_ns = self.between(5 * MS, 800 * MS);
-                    What::Delay { target, delay_ns, jitter_ns: self.between(0, delay_ns) }
+                let what = match self.between(0, 9) {
+                    0..=3 => What::Loss { target, permille: self.between(20, 300) as u32 },
+                    4..=7 => {
+                        let delay_ns = self.between(5 * MS, 800 * MS);
+                        What::Delay { target, delay_ns, jitter_ns: self.between(0, delay_ns) }
+                    }
+                    _ => self.rate(target),
                 };
                 let for_ns = self.between(2 * SECOND, 40 * SECOND);
                 self.at_any_time(for_ns, what);
@@ -39,9 +41,7 @@ impl Draw {
                 if self.chance(750) {
                     return self.absent(What::PowerLoss { target });
                 }
-                // A reboot: back before anybody else has noticed.
-                let for_ns = self.between(5 * MS, 500 * MS);
-                self.at_any_time(for_ns, What::PowerLoss { target });
+                self.reboot(target);
             }
             Kind::NodePause => {
                 let target = self.nodes();
@@ -75,7 +75,7 @@ impl Draw {
                 let target = Target::Nodes((0..self.hosts.nodes).filter(|node| node % zones == zone).collect());
                 self.absent(What::PowerLoss { target });
             }
-            Kind::ContainerCrash => self.containers(&[ContainerFault::Crash]),
+            Kind::ContainerCrash => self.containers(&[ContainerFault::Crash, ContainerFault::OutOfMemory]),
             Kind::ContainerSick => {
                 self.containers(&[ContainerFault::Hang, ContainerFault::Unready, ContainerFault::Flap]);
             }
@@ -83,6 +83,7 @@ impl Draw {
                 let slow = ContainerFault::Slow(self.between(500, 20_000));
                 self.containers(&[ContainerFault::IgnoreTerm, slow]);
             }
+            Kind::ImagePull => self.image_pull(),
             Kind::Reset => {
                 let target = if self.chance(500) { self.nodes() } else { self.one_member() };
                 self.at_any_time(MS, What::Reset { target });
@@ -137,8 +138,31 @@ impl Draw {
             | Kind::PartitionPrimaries
             | Kind::LinkUnclog
             | Kind::RollingUpgrade
+            | Kind::LinkRate
             | Kind::Frozen => {}
         }
+    }
+
+    /// Back before anybody else has noticed; at times with a wall clock that has lost the time, until somebody sets it.
+    fn reboot(&mut self, target: Target) {
+        let off_ns = self.between(5 * MS, 500 * MS);
+        let wrong_ns = self.between(SECOND, 30 * SECOND);
+        let at = self.time_for(off_ns + wrong_ns);
+        if self.chance(400) {
+            let offset_ns = -(self.between(SECOND, 24 * 3600 * SECOND) as i64);
+            let clock = What::ClockOffset { target: target.clone(), offset_ns };
+            self.push_beside(Kind::NodeClock, When::At(at), off_ns + wrong_ns, clock);
+        }
+        self.push(When::At(at), off_ns, What::PowerLoss { target });
+    }
+
+    /// Short, and long before the end: whoever was refused three times waits for longer than the fault lasted.
+    fn image_pull(&mut self) {
+        let target = self.nodes();
+        let for_ns = self.between(2 * SECOND, 25 * SECOND).min(self.faults_ns / 4);
+        let latest = (self.faults_ns * 3 / 4).saturating_sub(for_ns);
+        let at = self.between(FIRST_STRIKE_NS.min(latest), latest);
+        self.push(When::At(at), for_ns, What::Containers { target, fault: ContainerFault::NoPulls });
     }
 
     /// Shorter than an election, or so long that whoever listens to that replica alone is far behind.

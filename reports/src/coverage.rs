@@ -107,7 +107,7 @@ pub(crate) fn rollouts(record: &Record) -> Vec<Range<Ns>> {
 }
 
 fn components(strike: &Strike, reigns: &[Reign]) -> BTreeSet<Component> {
-    if matches!(strike.kind, Kind::ContainerCrash | Kind::ContainerSick | Kind::ContainerSlow) {
+    if matches!(strike.kind, Kind::ContainerCrash | Kind::ContainerSick | Kind::ContainerSlow | Kind::ImagePull) {
         return BTreeSet::from([Component::Container]);
     }
     // A leader that is killed leads until that very instant.

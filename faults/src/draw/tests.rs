@@ -146,6 +146,7 @@ fn faults_are_of_the_kind_that_they_are_counted_as() {
             },
             What::Loss { .. } => fault.kind == Kind::LinkLoss,
             What::Delay { .. } => fault.kind == Kind::LinkDelay,
+            What::Rate { .. } => fault.kind == Kind::LinkRate,
             What::Hold { .. } => fault.kind == Kind::LinkHold,
             What::Clog { .. } => fault.kind == Kind::LinkUnclog,
             What::Kill { .. } => fault.kind == Kind::Kill,

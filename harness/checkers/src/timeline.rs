@@ -186,6 +186,7 @@ fn is_around(kind: Kind) -> bool {
         | Kind::PartitionOneWay
         | Kind::LinkLoss
         | Kind::LinkDelay
+        | Kind::LinkRate
         | Kind::LinkHold
         | Kind::PartitionPrimaries
         // Whether it is cut off or does nothing, clients have nothing of it.
@@ -227,6 +228,7 @@ fn is_around(kind: Kind) -> bool {
         | Kind::ContainerCrash
         | Kind::ContainerSick
         | Kind::ContainerSlow
+        | Kind::ImagePull
         // The store's clients show nothing.
         | Kind::CredentialsExpired
         | Kind::Reset => false,

@@ -86,6 +86,7 @@ impl Does {
             What::Partition { .. }
             | What::Loss { .. }
             | What::Delay { .. }
+            | What::Rate { .. }
             | What::Hold { .. }
             | What::PowerLoss { .. }
             | What::ClockOffset { .. }

@@ -155,8 +155,9 @@ impl Backend {
     pub fn lacks(self) -> &'static [Kind] {
         match self {
             Backend::Madsim => &[],
-            // turmoil's streams send nothing again: what is lost once ends them without a word.
-            Backend::Turmoil => &[Kind::LinkLoss],
+            // turmoil's streams send nothing again, so that what is lost once ends them without a word; and its links
+            // carry whatever they are given.
+            Backend::Turmoil => &[Kind::LinkLoss, Kind::LinkRate],
         }
     }
 

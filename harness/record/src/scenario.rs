@@ -454,6 +454,7 @@ fn check(what: &What, config: &Config) -> Result<(), String> {
         | What::Clog { .. }
         | What::Withhold { .. }
         | What::Delay { .. }
+        | What::Rate { .. }
         | What::Hold { .. }
         | What::Kill { .. }
         | What::PowerLoss { .. }

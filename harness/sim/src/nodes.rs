@@ -173,7 +173,7 @@ impl Stage {
     /// Sets what is wrong with the containers that run on a node now.
     pub(crate) fn trouble_containers(&self, host: Host, trouble: ContainerTrouble) {
         let Some(faults) = host.node().map(|node| &self.nodes.faults[node as usize]) else { return };
-        let ContainerTrouble { hang, unready, flap, ignore_term, slow_ms } = trouble;
+        let ContainerTrouble { hang, unready, flap, ignore_term, slow_ms, no_pulls } = trouble;
         let mut lasting = Vec::new();
         lasting.extend(hang.then_some(Fault::Hang));
         lasting.extend(unready.then_some(Fault::Unready));
@@ -182,6 +182,9 @@ impl Stage {
         lasting.extend((slow_ms > 0).then_some(Fault::Slow(Duration::from_millis(slow_ms))));
         faults.clear_all();
         faults.fail_pulls(deployments::MISSING_IMAGE);
+        if no_pulls {
+            faults.take_registry();
+        }
         for (target, _) in faults.running() {
             for fault in &lasting {
                 // What has ended meanwhile has nothing left to suffer.
@@ -190,10 +193,10 @@ impl Stage {
         }
     }
 
-    pub(crate) fn crash_containers(&self, host: Host) {
+    pub(crate) fn end_containers(&self, host: Host, fault: Fault) {
         let Some(faults) = host.node().map(|node| &self.nodes.faults[node as usize]) else { return };
         for (target, _) in faults.running() {
-            faults.inject(&target, Fault::Crash(1));
+            faults.inject(&target, fault);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::sampler::Sampler;
 use crate::storm::{Due, Senses, Storm, Turn};
 use crate::{Cost, Outcome, Swerve, Trial, empty_record};
 use faults::{Ns, Schedule, What};
+use kubelet::hollow::Fault;
 use record::{ClusterHistory, Config, Operation, Record, Request, Sight};
 use rt::sim::{DiskFaults, Exit, ExitReason, HostId, LinkConfig, Panicked, Withheld, World};
 use rt::time::Timestamp;
@@ -350,7 +351,8 @@ impl Stage {
                 }
             }
             Action::Containers(host, trouble) => self.trouble_containers(host, trouble),
-            Action::Crash(host) => self.crash_containers(host),
+            Action::Crash(host) => self.end_containers(host, Fault::Crash(1)),
+            Action::Starve(host) => self.end_containers(host, Fault::OutOfMemory),
             Action::Reset(host) => {
                 self.members
                     .iter()
@@ -542,6 +544,7 @@ fn troubled(link: LinkConfig, trouble: LinkTrouble) -> LinkConfig {
         delay: link.delay + Duration::from_nanos(trouble.delay_ns),
         jitter: link.jitter + Duration::from_nanos(trouble.jitter_ns),
         loss_permille: link.loss_permille.max(trouble.loss_permille),
+        bytes_per_second: if trouble.bytes_per_second > 0 { trouble.bytes_per_second } else { link.bytes_per_second },
         ..link
     }
 }

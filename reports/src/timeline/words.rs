@@ -43,6 +43,7 @@ pub(super) fn family(kind: Kind) -> &'static str {
         | Kind::PartitionPrimaries
         | Kind::LinkLoss
         | Kind::LinkDelay
+        | Kind::LinkRate
         | Kind::LinkHold
         | Kind::LinkUnclog
         | Kind::NodePartition
@@ -68,7 +69,7 @@ pub(super) fn family(kind: Kind) -> &'static str {
         | Kind::Frozen => "power",
         Kind::ClockOffset | Kind::ClockDrift | Kind::ClockSteps | Kind::ClockFreeze | Kind::NodeClock => "clock",
         Kind::DiskError | Kind::DiskStall | Kind::DiskFull | Kind::NodeDisk => "disk",
-        Kind::ContainerCrash | Kind::ContainerSick | Kind::ContainerSlow => "sick",
+        Kind::ContainerCrash | Kind::ContainerSick | Kind::ContainerSlow | Kind::ImagePull => "sick",
     }
 }
 

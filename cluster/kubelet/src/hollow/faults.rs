@@ -23,6 +23,8 @@ struct Inner {
     shots: BTreeMap<Target, Shot>,
     /// Images, by the beginning of their names, that cannot be pulled.
     pulls: BTreeSet<String>,
+    /// There is nowhere to pull from.
+    registry_is_gone: bool,
 }
 
 /// A container of a pod: it stays the same over restarts of the container.
@@ -117,12 +119,13 @@ impl HollowFaults {
         self.0.changed.notify_waiters();
     }
 
-    /// Ends whatever lasts of what was done to any container, and lets all images be pulled.
+    /// Ends whatever lasts of what was done to any container, and lets all images be pulled again.
     pub fn clear_all(&self) {
         {
             let mut inner = self.lock();
             inner.lasting.clear();
             inner.pulls.clear();
+            inner.registry_is_gone = false;
         }
         self.0.changed.notify_waiters();
     }
@@ -137,6 +140,11 @@ impl HollowFaults {
         self.lock().pulls.remove(beginning);
     }
 
+    /// Images that the node does not have cannot be pulled from now on, until all is cleared.
+    pub fn take_registry(&self) {
+        self.lock().registry_is_gone = true;
+    }
+
     /// What runs on the node, in order. While its process is down, what ran then.
     pub fn running(&self) -> Vec<(Target, Running)> {
         self.lock().running.iter().map(|(target, running)| (target.clone(), running.clone())).collect()
@@ -147,6 +155,10 @@ impl HollowFaults {
         let mut inner = self.lock();
         inner.running.clear();
         inner.shots.clear();
+    }
+
+    pub(super) fn has_registry(&self) -> bool {
+        !self.lock().registry_is_gone
     }
 
     pub(super) fn refuses_pull(&self, image: &str) -> bool {

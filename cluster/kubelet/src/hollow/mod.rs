@@ -262,7 +262,7 @@ impl Shared {
             return Ok(Pulled { image_id, present: true, took: Duration::ZERO });
         }
         rt::time::sleep(self.config.pull).await;
-        if refused() {
+        if refused() || !self.faults.has_registry() {
             return Err(pull_error(image));
         }
         self.lock().images.insert(image.to_owned());

@@ -26,6 +26,8 @@ pub(crate) enum Action {
     Containers(Host, ContainerTrouble),
     /// Let a node's containers crash.
     Crash(Host),
+    /// Let a node's containers be killed for want of memory.
+    Starve(Host),
     /// Reset a host's connections to the store's members.
     Reset(Host),
     /// Put a fuse that lets so many bytes pass into the connections to a host's API server.
@@ -132,6 +134,9 @@ fn host_actions(host: Host, was: HostTrouble, is: HostTrouble, actions: &mut Vec
     }
     if is.crashes > was.crashes {
         actions.push(Action::Crash(host));
+    }
+    if is.starved > was.starved {
+        actions.push(Action::Starve(host));
     }
     if is.resets > was.resets {
         actions.push(Action::Reset(host));

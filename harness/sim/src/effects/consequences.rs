@@ -20,6 +20,9 @@ pub(crate) struct Consequences {
 const SEVERING_DELAY_NS: Ns = 100_000_000;
 /// A link that loses more than this counts as severed: TCP then spends seconds in retransmission.
 const SEVERING_LOSS_PERMILLE: u32 = 100;
+/// A link that carries less than this, in bytes per second, counts as severed: what is behind a burst then comes later
+/// than heartbeats may.
+const SEVERING_RATE: u64 = 1 << 20;
 /// Clock rates within this of the truth are what the store promises to work with.
 const TOLERATED_DRIFT_PERMILLE: u32 = 100;
 /// A disk this many times slower counts as none: a sync then takes as long as an election.
@@ -41,6 +44,9 @@ pub(crate) fn consequences(what: &What, hosts: &[Host], topology: Topology) -> C
         What::Delay { delay_ns, jitter_ns, .. } if delay_ns + jitter_ns > SEVERING_DELAY_NS => {
             severed(links_of(hosts, topology).collect())
         }
+        What::Rate { bytes_per_second, .. } if *bytes_per_second < SEVERING_RATE => {
+            severed(links_of(hosts, topology).collect())
+        }
         What::Hold { .. } => severed(links_from(hosts, topology).collect()),
         What::Lag { .. } => severed(lagging_links(hosts, topology).collect()),
         What::Clog { to, .. } => severed(clogged_links(hosts, *to, topology).collect()),
@@ -56,6 +62,7 @@ pub(crate) fn consequences(what: &What, hosts: &[Host], topology: Topology) -> C
         What::Disk { .. } => disabled(),
         What::Loss { .. }
         | What::Delay { .. }
+        | What::Rate { .. }
         | What::ClockOffset { .. }
         | What::ClockSteps { .. }
         | What::Containers { .. }

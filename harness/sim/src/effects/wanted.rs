@@ -26,6 +26,8 @@ pub(crate) struct LinkTrouble {
     pub(crate) loss_permille: u32,
     pub(crate) delay_ns: Ns,
     pub(crate) jitter_ns: Ns,
+    /// 0 is no limit.
+    pub(crate) bytes_per_second: u64,
 }
 
 /// What ails a host.
@@ -41,6 +43,8 @@ pub(super) struct HostTrouble {
     pub(super) lost: u32,
     /// Faults that made its containers crash.
     pub(super) crashes: u32,
+    /// Faults that took the memory from its containers.
+    pub(super) starved: u32,
     /// Faults that reset its connections to the store's members.
     pub(super) resets: u32,
     /// When what it shows API servers ended.
@@ -57,6 +61,7 @@ pub(crate) struct ContainerTrouble {
     pub(crate) flap: bool,
     pub(crate) ignore_term: bool,
     pub(crate) slow_ms: u64,
+    pub(crate) no_pulls: bool,
 }
 
 /// Worse is greater.
@@ -105,6 +110,7 @@ impl Default for HostTrouble {
             containers: ContainerTrouble::default(),
             lost: 0,
             crashes: 0,
+            starved: 0,
             resets: 0,
             expired_ns: None,
             newer: None,
@@ -145,6 +151,7 @@ pub(crate) fn next_step(active: &BTreeMap<u32, Active>, now_ns: Ns) -> Option<Ns
             What::Partition { .. }
             | What::Loss { .. }
             | What::Delay { .. }
+            | What::Rate { .. }
             | What::Hold { .. }
             | What::Kill { .. }
             | What::Restart { .. }
@@ -186,7 +193,11 @@ impl Wanted {
                 self.trouble_links(&active.hosts, topology, LinkTrouble { loss_permille: *permille, ..<_>::default() });
             }
             What::Delay { delay_ns, jitter_ns, .. } => {
-                let trouble = LinkTrouble { loss_permille: 0, delay_ns: *delay_ns, jitter_ns: *jitter_ns };
+                let trouble = LinkTrouble { delay_ns: *delay_ns, jitter_ns: *jitter_ns, ..<_>::default() };
+                self.trouble_links(&active.hosts, topology, trouble);
+            }
+            What::Rate { bytes_per_second, .. } => {
+                let trouble = LinkTrouble { bytes_per_second: *bytes_per_second, ..<_>::default() };
                 self.trouble_links(&active.hosts, topology, trouble);
             }
             What::Hold { .. } => self.held.extend(links_from(&active.hosts, topology)),
@@ -208,6 +219,9 @@ impl Wanted {
             What::ClockFreeze { .. } => hosts.for_each(|host| self.rate(host, 0)),
             What::Containers { fault: ContainerFault::Crash, .. } => {
                 hosts.for_each(|host| self.host(host).crashes += 1);
+            }
+            What::Containers { fault: ContainerFault::OutOfMemory, .. } => {
+                hosts.for_each(|host| self.host(host).starved += 1);
             }
             What::Containers { fault, .. } => hosts.for_each(|host| self.host(host).containers.add(*fault)),
             What::Lost { .. } => hosts.for_each(|host| {
@@ -260,19 +274,22 @@ impl Wanted {
 }
 
 impl LinkTrouble {
-    /// Delays add up; a packet passes if no fault loses it.
+    /// Delays add up; a packet passes if no fault loses it; the lowest rate is what counts.
     fn add(&mut self, other: LinkTrouble) {
         let passes = (1000 - self.loss_permille.min(1000)) * (1000 - other.loss_permille.min(1000)) / 1000;
         self.loss_permille = 1000 - passes;
         self.delay_ns += other.delay_ns;
         self.jitter_ns += other.jitter_ns;
+        let rates = [self.bytes_per_second, other.bytes_per_second];
+        self.bytes_per_second = rates.into_iter().filter(|rate| *rate > 0).min().unwrap_or(0);
     }
 }
 
 impl ContainerTrouble {
     fn add(&mut self, fault: ContainerFault) {
         match fault {
-            ContainerFault::Crash => {}
+            ContainerFault::Crash | ContainerFault::OutOfMemory => {}
+            ContainerFault::NoPulls => self.no_pulls = true,
             ContainerFault::Hang => self.hang = true,
             ContainerFault::Unready => self.unready = true,
             ContainerFault::Flap => self.flap = true,
