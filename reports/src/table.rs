@@ -218,7 +218,7 @@ mod tests {
             -----------+--------+------------
              disk-full |      2 |          0
              kill      |      2 |          2
-            never struck: partition-one, partition-minority, partition-majority, partition-one-way, partition-bridge, link-loss, link-delay, link-hold, power-loss, pause, clock-offset, clock-drift, clock-steps, clock-freeze, disk-error, disk-stall, partition-ring, partition-primaries, link-unclog, rolling-upgrade
+            never struck: partition-one, partition-minority, partition-majority, partition-one-way, partition-bridge, link-loss, link-delay, link-hold, power-loss, pause, clock-offset, clock-drift, clock-steps, clock-freeze, disk-error, disk-stall, partition-ring, partition-primaries, link-unclog, rolling-upgrade, link-rate
 
             trials           2 (1 held, 1 failed, 0 of them crashed)
             failing seeds    17
@@ -248,7 +248,7 @@ mod tests {
 
              fault | struck | while busy
             -------+--------+------------
-            never struck: partition-one, partition-minority, partition-majority, partition-one-way, partition-bridge, link-loss, link-delay, link-hold, kill, power-loss, pause, clock-offset, clock-drift, clock-steps, clock-freeze, disk-error, disk-stall, disk-full, partition-ring, partition-primaries, link-unclog, rolling-upgrade
+            never struck: partition-one, partition-minority, partition-majority, partition-one-way, partition-bridge, link-loss, link-delay, link-hold, kill, power-loss, pause, clock-offset, clock-drift, clock-steps, clock-freeze, disk-error, disk-stall, disk-full, partition-ring, partition-primaries, link-unclog, rolling-upgrade, link-rate
 
             trials           0 (0 held, 0 failed, 0 of them crashed)
             operations       0 (- succeeded, - refused, - unanswered; - overlap a fault)
@@ -290,7 +290,7 @@ mod tests {
         merged.merge(&summary);
         for table in [summary.table(), merged.table()] {
             let line = |beginning: &str| table.lines().find(|line| line.starts_with(beginning));
-            assert_eq!(line("lacking"), Some("lacking in this backend: link-loss"));
+            assert_eq!(line("lacking"), Some("lacking in this backend: link-loss, link-rate"));
             assert!(line("never struck").is_some_and(|line| line.contains("pause") && !line.contains("link-loss")));
         }
         assert!(!two_trials().table().contains("lacking"));
