@@ -237,7 +237,6 @@ fn chosen(corpus: &[Kept], weights: &[u64], random: &mut Random) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use faults::Kind;
 
     fn search(policy: Policy, seeds: Range<u64>) -> Search {
         Search::new(policy, &sim::scenario(trial::STORE).expect("there is one"), seeds)
@@ -256,23 +255,8 @@ mod tests {
         own.chain(pairs).collect()
     }
 
-    /// A product that is in a situation for each number of faults of a kind: many of one are seldom drawn at once.
-    fn repeated(case: &Case) -> BTreeSet<String> {
-        let of_kind = |kind| case.faults.iter().filter(|fault| fault.kind == kind).count();
-        let counts = Kind::STORE.into_iter().map(|kind| (kind, of_kind(kind)));
-        counts.flat_map(|(kind, count)| (1..=count).map(move |count| format!("{count} of {}", kind.name()))).collect()
-    }
-
     /// Runs to the end; answers come in an order that `shuffle` makes.
-    fn whole(search: &mut Search, shuffle: impl FnMut(&mut Vec<u64>)) -> Vec<Round> {
-        whole_by(search, situations, shuffle)
-    }
-
-    fn whole_by(
-        search: &mut Search,
-        situations: fn(&Case) -> BTreeSet<String>,
-        mut shuffle: impl FnMut(&mut Vec<u64>),
-    ) -> Vec<Round> {
+    fn whole(search: &mut Search, mut shuffle: impl FnMut(&mut Vec<u64>)) -> Vec<Round> {
         let mut rounds = Vec::new();
         while let Some(round) = search.round() {
             let mut places: Vec<u64> = round.places.clone().collect();
@@ -332,17 +316,6 @@ mod tests {
         assert!(guided.corpus > 20 && guided.by_mutated > 10, "{guided:?}");
         let mutated = search.mutated().expect("it is one");
         assert!(rounds[1].given.keys().all(|place| mutated.contains(*place)) && !mutated.contains(1));
-    }
-
-    #[test]
-    fn a_search_reaches_more_than_a_swarm_where_one_step_leads_to_the_next() {
-        let reached = |policy| {
-            let mut search = search(policy, 1..201);
-            whole_by(&mut search, repeated, |_| ());
-            search.situations()
-        };
-        let (swarm, guided) = (reached(Policy::Swarm), reached(Policy::Guided));
-        assert!(guided > swarm, "{guided} are not more than {swarm}");
     }
 
     #[test]

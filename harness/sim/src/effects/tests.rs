@@ -200,9 +200,13 @@ fn a_process_is_another_program_before_it_starts_again_and_stays_it() {
 fn troubles_of_a_link_add_up() {
     let delay = What::Delay { target: Target::Member(0), delay_ns: 10, jitter_ns: 1 };
     let loss = What::Loss { target: Target::Member(1), permille: 500 };
-    let done = play(&[delay, loss.clone(), loss], &[1, 2, 3]);
-    let both = LinkTrouble { loss_permille: 750, delay_ns: 10, jitter_ns: 1 };
+    let rate = |bytes_per_second| What::Rate { target: Target::Member(0), bytes_per_second };
+    let done = play(&[delay, loss.clone(), loss, rate(5), rate(7)], &[1, 2, 3, 4, 5, -4]);
+    let both = LinkTrouble { loss_permille: 750, delay_ns: 10, jitter_ns: 1, bytes_per_second: 0 };
     assert!(done[2].contains(&Action::Link(M0, M1, both)), "{done:?}");
+    assert!(done[3].contains(&Action::Link(M0, M1, LinkTrouble { bytes_per_second: 5, ..both })), "{done:?}");
+    assert_eq!(done[4], [], "the lower rate is the one that counts");
+    assert!(done[5].contains(&Action::Link(M0, M1, LinkTrouble { bytes_per_second: 7, ..both })), "{done:?}");
 }
 
 #[test]
@@ -258,6 +262,8 @@ fn availability_is_judged_by_what_faults_take_away() {
     assert_eq!(on(&partition(Target::Follower, Cut::Inbound)).severed, [(0, 1), (2, 1)]);
     assert_eq!(on(&partition(Target::Client(0), Cut::Symmetric)), Consequences::default());
     assert_eq!(on(&What::Loss { target: Target::Leader, permille: 50 }), Consequences::default());
+    let rate = |bytes_per_second| What::Rate { target: Target::Leader, bytes_per_second };
+    assert_eq!([rate(1 << 19), rate(1 << 20)].map(|what| on(&what).severed.len()), [4, 0]);
     assert_eq!(on(&What::Hold { target: Target::Leader }).severed, [(0, 1), (0, 2)]);
     assert_eq!(on(&What::Lag { target: Target::Leader }).severed, [(1, 0), (2, 0)]);
     assert_eq!(on(&What::Clog { target: Target::Leader, to: 2 }).severed, [(0, 2)]);
