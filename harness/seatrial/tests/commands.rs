@@ -325,7 +325,7 @@ fn both_simulators_try_the_same_seeds_and_what_turmoil_lacks_is_said() {
     let said: Vec<serde_json::Value> = ended.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let [madsim, turmoil, compared] = &said[..] else { panic!("{ended:?}") };
     assert_eq!((&madsim["trials"], &madsim["lacking"]), (&2.into(), &serde_json::json!([])));
-    assert_eq!((&turmoil["trials"], &turmoil["lacking"]), (&2.into(), &serde_json::json!(["link-loss"])));
+    assert_eq!((&turmoil["trials"], &turmoil["lacking"]), (&2.into(), &serde_json::json!(["link-loss", "link-rate"])));
     assert!(turmoil["faults"]["kill"]["struck"].as_u64() >= Some(2), "{turmoil}");
     assert_eq!(*compared, serde_json::json!({ "disagreements": [] }));
 
