@@ -162,12 +162,7 @@ impl Draw {
             Kind::PartitionPrimaries => self.partition_primaries(),
             Kind::LinkUnclog => self.link_unclog(),
             Kind::RollingUpgrade => self.rolling_upgrade(),
-            Kind::LinkRate => {
-                let target = self.anyone();
-                let for_ns = self.duration();
-                let what = self.rate(target);
-                self.at_any_time(for_ns, what);
-            }
+            Kind::LinkRate => self.link_rate(),
             Kind::NodePartition
             | Kind::NodeLink
             | Kind::NodeKill
@@ -262,6 +257,13 @@ impl Draw {
         let jitter_ns = self.between(0, delay_ns);
         let for_ns = self.duration();
         self.at_any_time(for_ns, What::Delay { target, delay_ns, jitter_ns });
+    }
+
+    fn link_rate(&mut self) {
+        let target = self.anyone();
+        let for_ns = self.duration();
+        let what = self.rate(target);
+        self.at_any_time(for_ns, what);
     }
 
     fn link_hold(&mut self) {

@@ -121,8 +121,8 @@ impl StateMachine {
         self.tree.revision()
     }
 
-    /// Hash of all that exists: keys, leases, formats, the latest and the compacted revision. Equal on members that applied the
-    /// same index. (Leases and compaction do not raise the revision: equal revisions alone do not make equal hashes.)
+    /// Hash of all that exists: keys, leases, formats, the latest and the compacted revision. Equal on members that applied
+    /// the same index. (Leases and compaction do not raise the revision: equal revisions alone do not make equal hashes.)
     pub fn hash(&self) -> u64 {
         let parts = self.tree.hash().wrapping_add(self.leases.hash()).wrapping_add(self.formats.hash());
         mix(mix(parts, self.tree.revision().cast_unsigned()), self.tree.compacted().cast_unsigned())
