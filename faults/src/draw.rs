@@ -35,7 +35,7 @@ pub struct Swarm {
 }
 
 impl Default for Swarm {
-    /// Half of the kinds, each up to four times: the 23 kinds then keep about half of the time disturbed, and
+    /// Nearly half of the kinds, each up to four times: the 26 kinds then keep about half of the time disturbed, and
     /// a cluster that recovers in seconds still answers most of what it is asked. In a quiet trial, one or two kinds.
     /// Nodes are lost in most trials that have some, because what comes of it takes most of a trial; and agents are killed in
     /// most, because little can be told of it where something else strikes the same node.
@@ -43,7 +43,7 @@ impl Default for Swarm {
         Self {
             kinds: Kind::STORE.to_vec(),
             quiet_permille: 250,
-            on_permille: 520,
+            on_permille: 460,
             quiet_on_permille: 70,
             most: 4,
             own_permille: BTreeMap::from([(Kind::NodeLost, 850), (Kind::NodeKill, 700)]),
@@ -163,6 +163,9 @@ impl Draw {
             Kind::LinkUnclog => self.link_unclog(),
             Kind::RollingUpgrade => self.rolling_upgrade(),
             Kind::LinkRate => self.link_rate(),
+            Kind::ClockJump => self.clock_jump(),
+            Kind::ComponentHang => self.component_hang(),
+            Kind::ConfigChange => self.config_change(),
             Kind::NodePartition
             | Kind::NodeLink
             | Kind::NodeKill
@@ -183,6 +186,7 @@ impl Draw {
             | Kind::CrashPoint
             | Kind::EventsWithheld
             | Kind::CredentialsExpired
+            | Kind::ApiOverload
             | Kind::NodeRestart => self.cluster_attack(),
             Kind::Restart => {
                 let target = self.one_member();
@@ -396,6 +400,13 @@ impl Draw {
         self.at_any_time(for_ns, What::ClockFreeze { target });
     }
 
+    fn clock_jump(&mut self) {
+        let target = self.one_member();
+        let ahead_ns = self.jump();
+        // What it brings about is there at once and lasts for as long as an election may take.
+        self.at_any_time(5 * SECOND, What::ClockJump { target, ahead_ns });
+    }
+
     fn disk_error(&mut self) {
         let target = self.one_member();
         // Few, so that one hits in the middle of something, or many, so that nothing can begin.
@@ -432,6 +443,11 @@ impl Draw {
     pub(crate) fn rate(&mut self, target: Target) -> What {
         let doublings = self.between(0, 5);
         What::Rate { target, bytes_per_second: (128 << doublings) * 1024 }
+    }
+
+    /// Past a heartbeat or an election, or past most timeouts.
+    pub(crate) fn jump(&mut self) -> Ns {
+        if self.chance(700) { self.between(50 * MS, 4 * SECOND) } else { self.between(4 * SECOND, 20 * SECOND) }
     }
 
     /// Most faults are short, and some outlast every timeout of the store and its clients.

@@ -4,7 +4,7 @@ use crate::{ContainerFault, Cut, DiskFault, Kind, What};
 
 impl Kind {
     /// Those that strike a store, its clients and their links, in order.
-    pub const STORE: [Kind; 23] = [
+    pub const STORE: [Kind; 26] = [
         Kind::PartitionOne,
         Kind::PartitionMinority,
         Kind::PartitionMajority,
@@ -28,10 +28,13 @@ impl Kind {
         Kind::LinkUnclog,
         Kind::RollingUpgrade,
         Kind::LinkRate,
+        Kind::ClockJump,
+        Kind::ComponentHang,
+        Kind::ConfigChange,
     ];
 
     /// Those that strike nodes, what runs on them and the control plane above them, in order.
-    pub const CLUSTER: [Kind; 20] = [
+    pub const CLUSTER: [Kind; 21] = [
         Kind::NodePartition,
         Kind::NodeLink,
         Kind::NodeKill,
@@ -52,6 +55,7 @@ impl Kind {
         Kind::EventsWithheld,
         Kind::CredentialsExpired,
         Kind::ImagePull,
+        Kind::ApiOverload,
     ];
 
     /// Those that only real processes know, in order.
@@ -81,6 +85,10 @@ impl Kind {
             Kind::EventsWithheld => matches!(what, What::Withhold { .. }),
             Kind::CredentialsExpired => matches!(what, What::Expire { .. }),
             Kind::RollingUpgrade => matches!(what, What::Replace { .. }),
+            Kind::ClockJump => matches!(what, What::ClockJump { .. }),
+            Kind::ComponentHang => matches!(what, What::Hang { .. }),
+            Kind::ConfigChange => matches!(what, What::Reconfigure { .. }),
+            Kind::ApiOverload => matches!(what, What::Flood { .. }),
             Kind::Frozen => matches!(
                 what,
                 What::Partition { cut: Cut::Symmetric, .. }
@@ -102,7 +110,13 @@ impl Kind {
             Kind::ClockSteps => matches!(what, What::ClockSteps { .. }),
             Kind::ClockFreeze => matches!(what, What::ClockFreeze { .. }),
             Kind::NodeClock => {
-                matches!(what, What::ClockOffset { .. } | What::ClockDrift { .. } | What::ClockSteps { .. })
+                matches!(
+                    what,
+                    What::ClockOffset { .. }
+                        | What::ClockDrift { .. }
+                        | What::ClockSteps { .. }
+                        | What::ClockJump { .. }
+                )
             }
             Kind::DiskError => matches!(
                 what,
@@ -182,6 +196,10 @@ impl Kind {
             Kind::RollingUpgrade => "rolling-upgrade",
             Kind::LinkRate => "link-rate",
             Kind::ImagePull => "image-pull",
+            Kind::ClockJump => "clock-jump",
+            Kind::ComponentHang => "component-hang",
+            Kind::ConfigChange => "config-change",
+            Kind::ApiOverload => "api-overload",
             Kind::Frozen => "frozen",
         }
     }

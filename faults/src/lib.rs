@@ -166,6 +166,58 @@ pub enum ContainerFault {
     NoPulls,
 }
 
+/// A part of a process that can stand still while the rest of it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Component {
+    /// A member's store: it takes connections and answers nobody.
+    Store,
+    /// What an API server tells its watches.
+    ApiNews,
+    /// What answers an API server's clients.
+    ApiServer,
+    /// What decides in controllers; their caches and what they have begun go on, and so does their Lease.
+    Controllers,
+    /// What renews the controllers' Lease; they themselves go on until they see that it has run out.
+    Election,
+    /// What decides in the scheduler, its Lease included.
+    Scheduler,
+    /// All caches of a process.
+    Informers,
+    /// What begins a node agent's work on pods.
+    Pods,
+    /// What tells a node's pods' statuses.
+    Statuses,
+    /// What renews a node's Lease.
+    NodeLease,
+    /// A node's probes.
+    Probes,
+    /// A node's tables of Services.
+    Proxy,
+}
+
+impl Component {
+    /// Of members with an orchestrator.
+    pub const OF_MEMBERS: [Component; 7] = [
+        Component::Store,
+        Component::ApiNews,
+        Component::ApiServer,
+        Component::Controllers,
+        Component::Election,
+        Component::Scheduler,
+        Component::Informers,
+    ];
+
+    /// Of nodes.
+    pub const OF_NODES: [Component; 6] = [
+        Component::Pods,
+        Component::Statuses,
+        Component::NodeLease,
+        Component::Probes,
+        Component::Proxy,
+        Component::Informers,
+    ];
+}
+
 /// What goes wrong.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -326,6 +378,37 @@ pub enum What {
         /// Whether by the newer program.
         newer: bool,
     },
+    /// Both clocks jump ahead, at once and once, and go on from there: as those of a machine that was suspended. The fault's
+    /// end changes nothing.
+    ClockJump {
+        /// Whose clocks.
+        target: Target,
+        /// How far.
+        ahead_ns: Ns,
+    },
+    /// One component of the process stands still, as in a deadlock, until the fault's end or the process's.
+    Hang {
+        /// Whose process.
+        target: Target,
+        /// Which part of it.
+        component: Component,
+    },
+    /// The process is killed, and started again at the fault's end with another configuration, which it keeps: other bounds,
+    /// intervals and sizes, none of which what is promised depends on.
+    Reconfigure {
+        /// Which members.
+        target: Target,
+        /// Stands for one configuration; 0 is what all begin with.
+        setting: u32,
+    },
+    /// So many callers, who are nobody in particular and do not wait when they are told to, ask the target's API server as
+    /// fast as it answers.
+    Flood {
+        /// Which members.
+        target: Target,
+        /// How many at once.
+        callers: u32,
+    },
 }
 
 /// The target of a fault, borrowed as the fault is.
@@ -354,7 +437,11 @@ macro_rules! target_of {
             | What::Withhold { target, .. }
             | What::Fuse { target, .. }
             | What::Expire { target }
-            | What::Replace { target, .. } => target,
+            | What::Replace { target, .. }
+            | What::ClockJump { target, .. }
+            | What::Hang { target, .. }
+            | What::Reconfigure { target, .. }
+            | What::Flood { target, .. } => target,
         }
     };
 }
@@ -421,7 +508,7 @@ pub enum Kind {
     NodePowerLoss,
     /// [`What::Pause`] of node agents.
     NodePause,
-    /// [`What::ClockOffset`], [`What::ClockDrift`] or [`What::ClockSteps`] of nodes.
+    /// [`What::ClockOffset`], [`What::ClockDrift`], [`What::ClockSteps`] or [`What::ClockJump`] of nodes.
     NodeClock,
     /// [`What::Disk`] of nodes.
     NodeDisk,
@@ -465,6 +552,14 @@ pub enum Kind {
     LinkRate,
     /// [`What::Containers`] with [`ContainerFault::NoPulls`].
     ImagePull,
+    /// [`What::ClockJump`].
+    ClockJump,
+    /// [`What::Hang`].
+    ComponentHang,
+    /// [`What::Reconfigure`].
+    ConfigChange,
+    /// [`What::Flood`].
+    ApiOverload,
     /// A minority of the members that is cut off, dead or stopped until the trial's end, instead of healed.
     Frozen,
 }

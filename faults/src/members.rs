@@ -84,6 +84,24 @@ impl Draw {
         }
     }
 
+    /// Members start again with another configuration: one, or all one after the other as an operator rolls it out.
+    pub(crate) fn config_change(&mut self) {
+        let setting = self.between(0, u64::from(u32::MAX)) as u32;
+        if self.chance(500) {
+            let target = self.one_member();
+            let for_ns = self.restart_time();
+            return self.at_any_time(for_ns, What::Reconfigure { target, setting });
+        }
+        let members = self.shuffled();
+        let step_ns = self.between(SECOND, 15 * SECOND).min(self.faults_ns / 2 / (members.len() as u64).max(1));
+        let at = self.time_for(members.len() as u64 * step_ns);
+        for (place, member) in (0..).zip(members) {
+            let for_ns = self.restart_time().min(step_ns * 9 / 10);
+            let what = What::Reconfigure { target: Target::Member(member), setting };
+            self.push(When::At(at + place * step_ns), for_ns, what);
+        }
+    }
+
     fn shuffled_members(&mut self) -> Target {
         Target::Members(self.shuffled())
     }

@@ -1,7 +1,7 @@
 //! Attacks on nodes, on what runs on them, and on the control plane above them.
 
 use crate::draw::{Draw, FIRST_STRIKE_NS, MS, SECOND};
-use crate::{ContainerFault, Cut, DiskFault, Kind, Ns, Target, What, When};
+use crate::{Component, ContainerFault, Cut, DiskFault, Kind, Ns, Target, What, When};
 
 impl Draw {
     /// Draws one attack of this kind. Without nodes there is nothing to attack.
@@ -110,6 +110,12 @@ impl Draw {
                 let target = if self.chance(600) { self.nodes() } else { self.one_member() };
                 self.absent(What::Expire { target });
             }
+            Kind::ApiOverload => {
+                let target = self.one_member();
+                let callers = self.between(10, 120) as u32;
+                let for_ns = self.between(2 * SECOND, 20 * SECOND);
+                self.at_any_time(for_ns, What::Flood { target, callers });
+            }
             Kind::NodeRestart => {
                 let target = self.nodes();
                 let for_ns = self.restart_time();
@@ -139,6 +145,9 @@ impl Draw {
             | Kind::LinkUnclog
             | Kind::RollingUpgrade
             | Kind::LinkRate
+            | Kind::ClockJump
+            | Kind::ComponentHang
+            | Kind::ConfigChange
             | Kind::Frozen => {}
         }
     }
@@ -218,9 +227,10 @@ impl Draw {
         let target = self.one_node();
         let size = self.between(10 * MS, 600 * SECOND) as i64;
         let offset_ns = if self.chance(500) { size } else { -size };
-        let what = match self.between(0, 2) {
+        let what = match self.between(0, 3) {
             0 => What::ClockOffset { target, offset_ns },
             1 => What::ClockDrift { target, permille: self.between(900, 1100) as u32 },
+            2 => What::ClockJump { target, ahead_ns: self.jump() },
             _ => What::ClockSteps { target, step_ns: offset_ns, every_ns: self.between(200 * MS, 5 * SECOND) },
         };
         let for_ns = self.between(5 * SECOND, 40 * SECOND);
@@ -255,6 +265,23 @@ impl Draw {
         let at = self.between(self.faults_ns / 20, self.faults_ns / 10).max(FIRST_STRIKE_NS);
         let for_ns = self.faults_ns - at - self.between(0, self.faults_ns / 96);
         self.push(When::At(at), for_ns, what);
+    }
+
+    /// Something stands still while the rest of its process goes on, and so keeps others from noticing.
+    pub(crate) fn component_hang(&mut self) {
+        let of_a_node = self.hosts.nodes > 0 && self.chance(500);
+        let (target, components): (Target, &[Component]) = match (of_a_node, self.hosts.nodes) {
+            (true, _) => (self.nodes(), &Component::OF_NODES),
+            (false, 0) => (self.one_member(), &[Component::Store]),
+            (false, _) => (self.one_member(), &Component::OF_MEMBERS),
+        };
+        let component = components[self.between(0, components.len() as u64 - 1) as usize];
+        let for_ns = match component {
+            Component::Store => self.duration(),
+            _ if self.chance(600) => self.between(SECOND, 12 * SECOND),
+            _ => self.between(12 * SECOND, 50 * SECOND),
+        };
+        self.at_any_time(for_ns.min(self.faults_ns / 2), What::Hang { target, component });
     }
 
     fn one_node(&mut self) -> Target {

@@ -218,7 +218,7 @@ mod tests {
             -----------+--------+------------
              disk-full |      2 |          0
              kill      |      2 |          2
-            never struck: partition-one, partition-minority, partition-majority, partition-one-way, partition-bridge, link-loss, link-delay, link-hold, power-loss, pause, clock-offset, clock-drift, clock-steps, clock-freeze, disk-error, disk-stall, partition-ring, partition-primaries, link-unclog, rolling-upgrade, link-rate
+            never struck: partition-one, partition-minority, partition-majority, partition-one-way, partition-bridge, link-loss, link-delay, link-hold, power-loss, pause, clock-offset, clock-drift, clock-steps, clock-freeze, disk-error, disk-stall, partition-ring, partition-primaries, link-unclog, rolling-upgrade, link-rate, clock-jump, component-hang, config-change
 
             trials           2 (1 held, 1 failed, 0 of them crashed)
             failing seeds    17
@@ -248,7 +248,7 @@ mod tests {
 
              fault | struck | while busy
             -------+--------+------------
-            never struck: partition-one, partition-minority, partition-majority, partition-one-way, partition-bridge, link-loss, link-delay, link-hold, kill, power-loss, pause, clock-offset, clock-drift, clock-steps, clock-freeze, disk-error, disk-stall, disk-full, partition-ring, partition-primaries, link-unclog, rolling-upgrade, link-rate
+            never struck: partition-one, partition-minority, partition-majority, partition-one-way, partition-bridge, link-loss, link-delay, link-hold, kill, power-loss, pause, clock-offset, clock-drift, clock-steps, clock-freeze, disk-error, disk-stall, disk-full, partition-ring, partition-primaries, link-unclog, rolling-upgrade, link-rate, clock-jump, component-hang, config-change
 
             trials           0 (0 held, 0 failed, 0 of them crashed)
             operations       0 (- succeeded, - refused, - unanswered; - overlap a fault)

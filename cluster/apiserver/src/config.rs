@@ -26,6 +26,9 @@ pub struct Config {
     pub bootstrap: bool,
     /// The address by which it is among the endpoints of the Service `kubernetes`; `None`: it is not.
     pub advertise: Option<Ipv4Addr>,
+    /// About how many requests are answered at once, of all priority levels together; long ones such as watches do not count.
+    /// Upstream's default, of reads and writes together.
+    pub max_requests_in_flight: usize,
     /// What `/version` says of the program.
     pub build: Build,
 }
@@ -52,6 +55,7 @@ impl Config {
             event_ttl: Duration::from_secs(3_600),
             bootstrap: true,
             advertise: None,
+            max_requests_in_flight: 600,
             build: Build::default(),
         }
     }

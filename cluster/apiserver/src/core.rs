@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::expiry::EventLease;
 use crate::extension::Extension;
 use crate::facts::FactsCache;
+use crate::fairness::Fairness;
 use crate::fence::Fence;
 use crate::hub::Hub;
 use crate::store::{Store, status};
@@ -54,6 +55,8 @@ pub struct Core {
     pub authorizer: Arc<dyn Authorizer>,
     /// Serves paths that the API does not know, once it is there.
     pub extension: OnceLock<Arc<dyn Extension>>,
+    /// Whose turn it is.
+    pub fairness: Fairness,
     /// What was asked and answered.
     pub counters: Counters,
     /// What Events are bound to.
@@ -79,7 +82,7 @@ impl fmt::Debug for Core {
 impl Core {
     /// What it has done.
     pub fn view(&self) -> View {
-        self.counters.view(self.store.latest().revision())
+        self.counters.view(self.store.latest().revision(), self.fairness.view())
     }
 
     /// Over a store, whose state it looks at at once.
@@ -91,6 +94,7 @@ impl Core {
     ) -> Self {
         let hub = Arc::new(Hub::new(&store.latest()));
         Self {
+            fairness: Fairness::new(config.max_requests_in_flight),
             config,
             store,
             hub,

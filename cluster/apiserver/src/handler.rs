@@ -1,8 +1,8 @@
 //! One request, from its path to its answer.
 //!
 //! ```text
-//! request ─▶ who asks ─▶ what of ─▶ may they ─▶ body ─▶ verb ─▶ answer
-//!             401         404        403         4xx
+//! request ─▶ who asks ─▶ what of ─▶ may they ─▶ their turn ─▶ body ─▶ verb ─▶ answer
+//!             401         404        403         429          4xx
 //! ```
 
 use crate::accept::{self, Form};
@@ -17,7 +17,7 @@ use crate::reply::{Body, Reply};
 use crate::route::{self, Route, Target};
 use crate::stored::meta_text;
 use crate::update::Edit;
-use crate::{discovery, health, model, openapi, review, table};
+use crate::{discovery, fairness, health, model, openapi, review, table};
 use api::resource::Subresource;
 use api::{Resource, Status};
 use bytes::Bytes;
@@ -127,6 +127,11 @@ async fn answer(
         mark::sometimes!("request forbidden");
         return Err(forbidden(&user, &attributes, &why));
     }
+    // Until the answer is made; that of a watch is only its beginning.
+    let _seat = match fairness::classify(&user, &attributes) {
+        None => None,
+        Some((level, flow)) => Some(core.fairness.enter(level, flow).await?),
+    };
     if matches!(route, Route::Nowhere) {
         let asked = Asked { method: call.method.as_str(), path: call.path, user: &user, body: call.body };
         if let Some(answer) = core.extension.get().and_then(|extension| extension.answer(asked)) {

@@ -1,6 +1,7 @@
 //! What an API server has done, for those who look at it from outside.
 
 use crate::core::Core;
+use crate::fairness::LevelView;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,8 @@ pub struct View {
     pub connections: u64,
     /// The store's revision here.
     pub revision: i64,
+    /// By priority level: what is answered, and what waits for that.
+    pub levels: BTreeMap<&'static str, LevelView>,
 }
 
 /// Counts.
@@ -41,7 +44,7 @@ impl Counters {
     }
 
     /// All of them.
-    pub fn view(&self, revision: i64) -> View {
+    pub fn view(&self, revision: i64, levels: BTreeMap<&'static str, LevelView>) -> View {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let owned = |((verb, resource, code), count): (&(&str, String, u16), &u64)| {
             (((*verb).to_owned(), resource.clone(), *code), *count)
@@ -52,6 +55,7 @@ impl Counters {
             events: self.events.load(Ordering::Relaxed),
             connections: self.connections.load(Ordering::Relaxed),
             revision,
+            levels,
         }
     }
 }

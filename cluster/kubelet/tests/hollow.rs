@@ -14,7 +14,17 @@ use std::time::Duration;
 
 #[test]
 fn an_end_is_told_when_it_is_on_disk() {
-    let done = sim::run(Config::default(), |world| async move {
+    an_end_waits_for(DiskFaults { stalled: true, ..DiskFaults::default() });
+}
+
+#[test]
+fn an_end_that_cannot_be_written_is_not_told() {
+    an_end_waits_for(DiskFaults { write_error_permille: 1000, ..DiskFaults::default() });
+}
+
+/// A container ends while its node's disk is so.
+fn an_end_waits_for(trouble: DiskFaults) {
+    let done = sim::run(Config::default(), move |world| async move {
         let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
         let host = world.add_host("n1", address);
         world.start(host, || Box::pin(pending()));
@@ -48,14 +58,14 @@ fn an_end_is_told_when_it_is_on_disk() {
             };
             let id = hollow.create_container(&container).await.unwrap();
             hollow.start_container(&id).await.unwrap();
-            disk.set_disk(host, DiskFaults { stalled: true, ..DiskFaults::default() });
+            disk.set_disk(host, trouble);
             assert!(faults.inject(&Target { pod_uid, container: "web".to_owned() }, Fault::Crash(3)));
             sleep(Duration::from_secs(1)).await;
             assert!(faults.running().is_empty(), "it has ended");
             let state = || hollow.listing().containers[0].state.clone();
             assert!(matches!(state(), ContainerState::Running { .. }), "that could still be forgotten");
             disk.set_disk(host, DiskFaults::default());
-            sleep(Duration::from_secs(1)).await;
+            sleep(Duration::from_secs(3)).await;
             assert!(matches!(state(), ContainerState::Exited(exit) if exit.code == 3));
         };
         world.spawn_on(host, "test", test).await.is_ok() && world.panics().is_empty()

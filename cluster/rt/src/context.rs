@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 
 use crate::disk::SimDisk;
 use crate::random::{Random, seed_of};
-use crate::sim::{Executor, HostId, World};
+use crate::sim::{Executor, HostId, Hung, World};
 
 /// What a simulated process is and has: one per start of a process, shared by all its tasks.
 pub(crate) struct NodeContext {
@@ -31,6 +31,8 @@ pub(crate) struct NodeContext {
     pub(crate) disk: Arc<SimDisk>,
     /// What runs its tasks.
     pub(crate) executor: Executor,
+    /// Its tasks that hang.
+    pub(crate) hung: Hung,
     /// How often each stream was asked for.
     streams: Mutex<BTreeMap<String, u64>>,
 }
@@ -44,7 +46,16 @@ impl NodeContext {
         disk: Arc<SimDisk>,
         executor: Executor,
     ) -> Arc<NodeContext> {
-        Arc::new(NodeContext { name, host, process, world, disk, executor, streams: Mutex::default() })
+        Arc::new(NodeContext {
+            name,
+            host,
+            process,
+            world,
+            disk,
+            executor,
+            hung: Hung::default(),
+            streams: Mutex::default(),
+        })
     }
 
     /// The stream `name` of this process, each time another.

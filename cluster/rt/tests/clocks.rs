@@ -238,3 +238,21 @@ fn who_looks_as_a_process_sees_its_clocks() {
     })
     .unwrap();
 }
+
+#[test]
+fn a_clock_that_jumps_wakes_who_sleeps_for_less_and_goes_on() {
+    check(|scene| async move {
+        let short = scene.world.spawn_on(scene.b, "sleep", async { sleep(s(10)).await });
+        let long = scene.world.spawn_on(scene.b, "sleep", async { sleep(s(100)).await });
+        scene.sleep(s(4)).await;
+        let (now, wall) = (now_on(&scene, scene.b).await, wall_on(&scene, scene.b).await);
+        scene.world.jump(scene.b, 30_000_000_000);
+        scene.sleep(ms(1)).await;
+        assert!(short.is_finished() && !long.is_finished());
+        let (later, wall_later) = (now_on(&scene, scene.b).await, wall_on(&scene, scene.b).await);
+        assert!(about(later - now, s(30) + ms(1)), "{:?}", later - now);
+        assert!(about(Duration::from_nanos((wall_later - wall) as u64), s(30) + ms(1)));
+        let (_, rest) = scene.time(long).await;
+        assert!(about(rest, s(66) - ms(1)), "{rest:?}");
+    });
+}

@@ -454,3 +454,29 @@ fn a_host_may_be_added_at_any_time() {
         assert!(scene.on(c, async { Instant::now().elapsed() }).await < ms(1));
     });
 }
+
+#[test]
+fn a_task_that_hangs_stands_still_while_others_go_on() {
+    check(|scene| async move {
+        let (stuck, free) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (stuck_too, free_too) = (stuck.clone(), free.clone());
+        scene.world.start(scene.b, move || {
+            spawn("stuck", counter(&stuck_too)());
+            counter(&free_too)()
+        });
+        let counts = || (stuck.load(Ordering::Relaxed), free.load(Ordering::Relaxed));
+        scene.sleep(ms(2500)).await;
+        scene.world.hang(scene.b, "stuck");
+        scene.sleep(s(3)).await;
+        assert_eq!(counts(), (2, 5));
+        scene.world.go_on(scene.b, "stuck");
+        scene.sleep(s(2)).await;
+        assert_eq!(counts(), (4, 7), "where it stood, and then on");
+        scene.world.hang(scene.b, "stuck");
+        scene.world.hang(scene.b, "nobody");
+        scene.sleep(s(1)).await;
+        scene.world.restart(scene.b);
+        scene.sleep(ms(1500)).await;
+        assert_eq!(counts(), (5, 9), "a new process does not hang");
+    });
+}

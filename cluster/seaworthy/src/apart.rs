@@ -64,6 +64,8 @@ pub struct ServerProcessConfig {
     pub token: Option<JoinToken>,
     /// Up to which format its store's log and snapshots are read and written.
     pub store_format: Format,
+    /// About how many requests its API server answers at once; `None` for the default.
+    pub max_requests_in_flight: Option<usize>,
     /// What the program was built from.
     pub build: Build,
 }
@@ -114,6 +116,9 @@ impl ServerProcess {
         };
         let mut control = secured.config(&shared, now)?;
         control.shared = Some(shared.clone());
+        if let Some(most) = config.max_requests_in_flight {
+            control.api.max_requests_in_flight = most;
+        }
         let store = store_config(&config, &own, &data, &shared, now)?;
         let server = Server::start(ServerConfig { store, control: Some(control) }).await?;
 
@@ -303,6 +308,7 @@ mod tests {
             pods: PodRange::default(),
             token: None,
             store_format: Format::LATEST,
+            max_requests_in_flight: None,
             build: Build::default(),
         };
         assert_eq!(apis(&config, own(&config).unwrap()), ["b:2", "c:2", "a:2"]);

@@ -118,7 +118,8 @@ pub struct UpArgs {
 const SERVER_EXAMPLES: &str = "\
 Every server is told of every server, in the same order. The first one of all makes the cluster's authority and the tokens
 by which others join; they are in its data directory. Servers know each other by certificates. A file with settings has the
-flags' names: name, data-dir, server, listen, listen-peer, tls-name, pod-cidr, token-file, store-format.
+flags' names: name, data-dir, server, listen, listen-peer, tls-name, pod-cidr, token-file, store-format,
+max-requests-inflight.
 
 Examples:
   Three servers on one machine, each in a terminal of its own:
@@ -168,6 +169,10 @@ pub struct ServerArgs {
     /// back to an older program open while servers are replaced one by one. [default: the latest]
     #[arg(long, value_name = "N")]
     pub store_format: Option<String>,
+    /// About how many requests the API server answers at once, divided among priority levels as upstream's are; watches count
+    /// until they have begun. [default: 600]
+    #[arg(long, value_name = "N")]
+    pub max_requests_inflight: Option<String>,
 }
 
 const AGENT_EXAMPLES: &str = "\

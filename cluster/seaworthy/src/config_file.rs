@@ -25,6 +25,7 @@ pub struct ServerFile {
     pub pod_cidr: Option<Spanned<String>>,
     pub token_file: Option<Spanned<String>>,
     pub store_format: Option<Spanned<String>>,
+    pub max_requests_inflight: Option<Spanned<String>>,
 }
 
 /// What a file may hold for an agent.

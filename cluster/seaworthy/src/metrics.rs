@@ -1,5 +1,6 @@
 //! What a server tells Prometheus, under the names that Kubernetes and etcd give it.
 
+use apiserver::LevelView;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -14,6 +15,8 @@ pub(crate) struct Facts {
     pub(crate) watch_events: u64,
     /// Connections that are open.
     pub(crate) connections: u64,
+    /// Of each priority level: what is answered, and what waits for that.
+    pub(crate) levels: BTreeMap<&'static str, LevelView>,
     /// Whether the store's member knows a leader, and whether it is one.
     pub(crate) leader: (bool, bool),
     /// Entries that it knows to be committed, and those applied.
@@ -54,6 +57,15 @@ pub(crate) fn text(facts: &Facts) -> String {
         out.head(name, kind, help);
         out.line(name, &[], value);
     }
+    let mut of_levels = |name: &str, kind, help, value: fn(&LevelView) -> u64| {
+        let name = format!("apiserver_flowcontrol_{name}");
+        out.head(&name, kind, help);
+        facts.levels.iter().for_each(|(level, view)| out.line(&name, &[("priority_level", level)], value(view)));
+    };
+    of_levels("nominal_limit_seats", "gauge", "Requests that may be answered at once.", |level| level.seats as u64);
+    of_levels("current_executing_requests", "gauge", "Requests that are answered.", |level| level.executing as u64);
+    of_levels("current_inqueue_requests", "gauge", "Requests that wait.", |level| level.waiting as u64);
+    of_levels("rejected_requests_total", "counter", "Requests refused because too many waited.", |level| level.refused);
     out.head("workqueue_depth", "gauge", "Keys that wait, by controller; none where it does not lead.");
     for (name, depth) in &facts.queues {
         out.line("workqueue_depth", &[("name", name)], *depth);
@@ -94,6 +106,7 @@ mod tests {
         let facts = Facts {
             requests: BTreeMap::from([(("get".to_owned(), "pods".to_owned(), 200), 7)]),
             leader: (true, false),
+            levels: BTreeMap::from([("system", LevelView { seats: 5, executing: 4, waiting: 3, refused: 2 })]),
             queues: BTreeMap::from([("a\"b".to_owned(), 3)]),
             ..Facts::default()
         };
@@ -105,6 +118,10 @@ mod tests {
         expect![[r#"
             apiserver_request_total{verb="get",resource="pods",code="200"} 7
             etcd_server_has_leader 1
+            apiserver_flowcontrol_nominal_limit_seats{priority_level="system"} 5
+            apiserver_flowcontrol_current_executing_requests{priority_level="system"} 4
+            apiserver_flowcontrol_current_inqueue_requests{priority_level="system"} 3
+            apiserver_flowcontrol_rejected_requests_total{priority_level="system"} 2
             workqueue_depth{name="a\"b"} 3"#]]
         .assert_eq(&shown.join("\n"));
     }

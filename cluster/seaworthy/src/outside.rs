@@ -184,6 +184,7 @@ impl Outside {
             watches: api.open_watches,
             watch_events: api.events,
             connections: api.connections,
+            levels: api.levels,
             leader: (store.leader != 0, store.leader == store.member),
             proposals: (store.commit, store.applied),
             keys: (store.keys, store.bytes),

@@ -46,6 +46,7 @@ pub fn server_config(
     let pods = one(args.pod_cidr, file.pod_cidr).map(|setting| setting.read(str::parse::<PodRange>)).transpose()?;
     let format =
         one(args.store_format, file.store_format).map(|setting| setting.read(str::parse::<Format>)).transpose()?;
+    let in_flight = one(args.max_requests_inflight, file.max_requests_inflight);
     let names = Setting::all(args.tls_names, file.tls_name, source);
     Ok(ServerProcessConfig {
         data_dir: data_dir(one(args.data_dir, file.data_dir), given, "server")?,
@@ -57,8 +58,17 @@ pub fn server_config(
         pods: pods.unwrap_or_default(),
         token: token(one(args.token_file, file.token_file), given, read)?,
         store_format: format.unwrap_or(Format::LATEST),
+        max_requests_in_flight: in_flight.map(|setting| setting.read(requests)).transpose()?,
         build: version::build(),
     })
+}
+
+/// With fewer, levels that have one seat each come to more than what was asked for.
+const LEAST_REQUESTS: usize = 7;
+
+fn requests(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number >= LEAST_REQUESTS);
+    number.ok_or_else(|| format!("{text} is no number of requests; allowed are {LEAST_REQUESTS} and more"))
 }
 
 /// The configuration that arguments and file describe; `read` reads a file with a token.
@@ -197,8 +207,12 @@ mod tests {
 
     #[test]
     fn a_file_can_say_all_of_it() {
-        let config = server("name = \"s1\"\nserver = [\"s1=a:1,a:2\", \"s2=b:1,b:2\"]\npod-cidr = \"127.9.0.0/16\"\n");
+        let config = server(
+            "name = \"s1\"\nserver = [\"s1=a:1,a:2\", \"s2=b:1,b:2\"]\npod-cidr = \"127.9.0.0/16\"\n\
+                             max-requests-inflight = \"80\"\n",
+        );
         let config = config.unwrap();
+        assert_eq!(config.max_requests_in_flight, Some(80));
         assert_eq!((config.name.as_str(), config.servers[1].api.as_str()), ("s1", "b:2"));
         assert_eq!(
             (config.data_dir.as_str(), config.pods.to_string().as_str()),
@@ -215,6 +229,10 @@ mod tests {
         assert_eq!(
             server("name = \"s1\"\nserver = [\"s1=a:1,a:2\"]\nstore-format = \"9\"\n").unwrap_err(),
             "c.toml, line 3: store format 9 is not known; allowed are 1 to 2"
+        );
+        assert_eq!(
+            server("name = \"s1\"\nserver = [\"s1=a:1,a:2\"]\nmax-requests-inflight = \"6\"\n").unwrap_err(),
+            "c.toml, line 3: 6 is no number of requests; allowed are 7 and more"
         );
         assert_eq!(
             server("name = \"s1\"\nserver = [\"s1=a:1,a:2\"]\n\ntoken-file = \"t\"\n").unwrap_err(),

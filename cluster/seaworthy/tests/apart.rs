@@ -52,6 +52,7 @@ impl Place {
             pods: format!("127.{}.0.0/16", self.number).parse().unwrap(),
             token: None,
             store_format: store::Format::LATEST,
+            max_requests_in_flight: None,
             build: seaworthy::Build::default(),
         }
     }

@@ -93,6 +93,36 @@ fn released_segments_are_used_again() {
 }
 
 #[test]
+fn a_log_goes_on_in_segments_of_another_size() {
+    for segment_bytes in [4096, 16384] {
+        with_dir(|dir| async move {
+            let (mut wal, _) = open(&dir, 0).await;
+            wal.append(None, &entries(1..=300, 1)).await.unwrap();
+            wal.sync().await.unwrap();
+            segments(&mut wal, &dir).await;
+            drop(wal);
+            let config = WalConfig { segment_bytes, ..CONFIG };
+            let (mut wal, _) = Wal::open(dir.clone(), config, &meta(0, 1)).await.unwrap();
+            let largest = [Entry { term: 1, index: 301, data: Bytes::from(vec![1; wal.max_entry_bytes()]) }];
+            wal.append(None, &largest).await.unwrap();
+            let mut next = 302;
+            for _ in 0..4 {
+                wal.append(None, &entries(next..=next + 99, 1)).await.unwrap();
+                next += 100;
+                wal.snapshot(&meta(next - 11, 1)).await.unwrap();
+                wal.release(next - 20).await.unwrap();
+                segments(&mut wal, &dir).await;
+            }
+            drop(wal);
+            let (_, recovered) = open(&dir, next - 11).await;
+            let first = recovered.entries[0].index;
+            assert!(first <= next - 20, "{first}");
+            assert_eq!(recovered.entries, entries(first..=next - 1, 1));
+        });
+    }
+}
+
+#[test]
 fn nothing_is_released_that_no_snapshot_covers() {
     with_dir(|dir| async move {
         let (mut wal, _) = open(&dir, 0).await;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Component;
 use std::collections::BTreeSet;
 
 const MINUTE: Ns = 60 * SECOND;
@@ -158,12 +159,16 @@ fn faults_are_of_the_kind_that_they_are_counted_as() {
             What::ClockDrift { .. } => fault.kind == Kind::ClockDrift,
             What::ClockSteps { .. } => fault.kind == Kind::ClockSteps,
             What::ClockFreeze { .. } => fault.kind == Kind::ClockFreeze,
+            What::ClockJump { .. } => fault.kind == Kind::ClockJump,
+            What::Hang { component, .. } => fault.kind == Kind::ComponentHang && *component == Component::Store,
+            What::Reconfigure { .. } => fault.kind == Kind::ConfigChange,
             What::Containers { .. }
             | What::Lost { .. }
             | What::Reset { .. }
             | What::Lag { .. }
             | What::Withhold { .. }
             | What::Expire { .. }
+            | What::Flood { .. }
             | What::Fuse { .. } => false,
             What::Disk { fault: disk, .. } => match disk {
                 DiskFault::WriteErrors(_) | DiskFault::SyncErrors(_) | DiskFault::ReadErrors(_) => {

@@ -66,7 +66,7 @@ fn named(op: &Operation) -> String {
     format!("{what} {} of client {}", op.id, op.client)
 }
 
-/// When some member's clocks ran faster than anything is promised for. Drifts of one member multiply.
+/// When some member's clocks ran faster than anything is promised for. Drifts of one member multiply; a jump takes no time.
 fn too_fast(record: &Record) -> Vec<(Ns, Ns)> {
     let drifts: Vec<(&Strike, u64)> = record
         .strikes
@@ -74,7 +74,9 @@ fn too_fast(record: &Record) -> Vec<(Ns, Ns)> {
         .filter(|strike| strike.kind == Kind::ClockDrift)
         .map(|strike| (strike, rate_permille(record, strike)))
         .collect();
-    let mut fast = Vec::new();
+    let jumps = |strike: &&Strike| strike.kind == Kind::ClockJump && !strike.members.is_empty();
+    let mut fast: Vec<(Ns, Ns)> =
+        record.strikes.iter().filter(jumps).map(|strike| (strike.from_ns, strike.from_ns + 1)).collect();
     for (begins, _) in &drifts {
         for member in &begins.members {
             let active = drifts.iter().filter(|(drift, _)| {
@@ -190,6 +192,16 @@ mod tests {
         story.record.schedule.faults = vec![fault(drift(1101))];
         story.passes(Guarantee::C9, 0);
         story.record.strikes[0].until_ns = seconds(5);
+        story.flags(Guarantee::C9, "lease 7 is gone");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_takes_the_time_from_the_leases_that_it_finds() {
+        let mut story = good();
+        gone_at(&mut story, seconds(13));
+        story.strike(Kind::ClockJump, seconds(8), seconds(13)).members = vec![0];
+        story.passes(Guarantee::C9, 0);
+        story.record.strikes[0].from_ns = seconds(2);
         story.flags(Guarantee::C9, "lease 7 is gone");
     }
 

@@ -229,6 +229,10 @@ fn is_around(kind: Kind) -> bool {
         | Kind::ContainerSick
         | Kind::ContainerSlow
         | Kind::ImagePull
+        | Kind::ClockJump
+        | Kind::ComponentHang
+        | Kind::ConfigChange
+        | Kind::ApiOverload
         // The store's clients show nothing.
         | Kind::CredentialsExpired
         | Kind::Reset => false,

@@ -84,7 +84,7 @@ fn replay(trials: &Trials, path: &Path, json: bool) -> anyhow::Result<ExitCode> 
     if json {
         println!("{}", serde_json::to_string_pretty(&judged)?);
     } else {
-        ran.log.iter().for_each(|line| println!("{line}"));
+        ran.iter().flat_map(|ran| &ran.log).for_each(|line| println!("{line}"));
         judged.wrong.iter().for_each(|line| println!("{line}"));
         if judged.wrong.is_empty() {
             println!("it came to what it comes to undisturbed");

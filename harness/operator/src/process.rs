@@ -55,11 +55,20 @@ pub fn fix_addresses() {
     }
 }
 
+/// How a run's process ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// By itself, and this came of it.
+    Ran(Box<Ran>),
+    /// Not as a program should, and in which way not: whatever the operator did to its process.
+    Broke(String),
+}
+
 /// Runs a plan in a process of its own.
 ///
 /// # Errors
-/// It died, hangs, or the machine is at its end.
-pub fn run(plan: &Plan) -> Result<Ran, String> {
+/// The simulation itself panicked, or the machine is at its end.
+pub fn run(plan: &Plan) -> Result<Ended, String> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let into = std::env::temp_dir().join(format!("operator-{}-{number}.json", std::process::id()));
@@ -69,16 +78,18 @@ pub fn run(plan: &Plan) -> Result<Ran, String> {
     drop(fs::remove_file(&into));
     let seed = plan.seed;
     match (ended, text) {
-        (Ok(()), Ok(text)) => {
-            serde_json::from_slice::<Result<Ran, String>>(&text).map_err(|error| error.to_string())?
+        (Ok(None), Ok(text)) => {
+            let ran = serde_json::from_slice::<Result<Ran, String>>(&text).map_err(|error| error.to_string())?;
+            ran.map(|ran| Ended::Ran(Box::new(ran)))
         }
-        (Ok(()), Err(error)) => Err(format!("the process of seed {seed} left nothing: {error}")),
+        (Ok(None), Err(error)) => Err(format!("the process of seed {seed} left nothing: {error}")),
+        (Ok(Some(broke)), _) => Ok(Ended::Broke(broke)),
         (Err(why), _) => Err(format!("the process of seed {seed} {why}")),
     }
 }
 
-/// Starts this program with an argument and waits for its end.
-fn wait(argument: &str) -> Result<(), String> {
+/// Starts this program with an argument and waits for its end; how it failed, if it did.
+fn wait(argument: &str) -> Result<Option<String>, String> {
     let program = std::env::current_exe().map_err(|error| format!("cannot be started: {error}"))?;
     let mut child = Command::new(program)
         .arg(argument)
@@ -89,13 +100,16 @@ fn wait(argument: &str) -> Result<(), String> {
     let begun = Instant::now();
     loop {
         match child.try_wait() {
-            Ok(Some(status)) if status.success() => return Ok(()),
-            Ok(Some(status)) => return Err(format!("died: {status}")),
+            Ok(Some(status)) if status.success() => return Ok(None),
+            Ok(Some(status)) => return Ok(Some(format!("its process died: {status}"))),
             Ok(None) if begun.elapsed() < PATIENCE => thread::sleep(LOOK_EVERY),
             Ok(None) => {
                 drop(child.kill());
                 drop(child.wait());
-                return Err(format!("ran for {} s without an end: does the operator ever wait?", PATIENCE.as_secs()));
+                return Ok(Some(format!(
+                    "it computed for {} s without an end: does the operator ever wait?",
+                    PATIENCE.as_secs()
+                )));
             }
             Err(error) => return Err(format!("cannot be waited for: {error}")),
         }

@@ -1,7 +1,7 @@
 //! Trials of an operator over seeds: undisturbed first, then struck, and what differs made small.
 
 use crate::compare::Expected;
-use crate::process;
+use crate::process::{self, Ended};
 use crate::run::Ran;
 use crate::strikes::{self, Aims, Strike};
 use record::StrikeKind;
@@ -81,7 +81,10 @@ impl Trials {
         let mut states = Vec::new();
         let mut aims = Aims { writes: u64::MAX, changes: u64::MAX };
         for seed in 1..=UNDISTURBED {
-            let Ran { state, passed, rests, panics, .. } = process::run(&Plan { seed, strikes: vec![] })?;
+            let Ran { state, passed, rests, panics, .. } = match process::run(&Plan { seed, strikes: vec![] })? {
+                Ended::Ran(ran) => *ran,
+                Ended::Broke(how) => return Err(format!("undisturbed: {how}")),
+            };
             if let Some(panic) = panics.first() {
                 return Err(format!("undisturbed it panics: {panic}"));
             }
@@ -98,22 +101,29 @@ impl Trials {
         Ok(Self { expected: Expected::of(&states), aims, objects })
     }
 
-    /// Runs a trial and judges it.
+    /// Runs a trial and judges it; without what came of it if its process broke. Whether a strike hit is then not known, and
+    /// all count as if they had.
     ///
     /// # Errors
-    /// The simulation itself came to no end.
-    pub fn judge(&self, plan: &Plan) -> Result<(Judged, Ran), String> {
-        let ran = process::run(plan)?;
+    /// The simulation itself panicked, or the machine is at its end.
+    pub fn judge(&self, plan: &Plan) -> Result<(Judged, Option<Ran>), String> {
+        let ran = match process::run(plan)? {
+            Ended::Ran(ran) => *ran,
+            Ended::Broke(how) => {
+                let judged = Judged { seed: plan.seed, hit: plan.strikes.clone(), wrong: vec![how] };
+                return Ok((judged, None));
+            }
+        };
         let mut wrong: Vec<String> = ran.panics.iter().map(|panic| format!("it panics: {panic}")).collect();
         wrong.extend((!ran.rests).then(|| "it goes on writing".to_owned()));
         wrong.extend(self.expected.differences(&ran.state));
-        Ok((Judged { seed: plan.seed, hit: ran.hit.clone(), wrong }, ran))
+        Ok((Judged { seed: plan.seed, hit: ran.hit.clone(), wrong }, Some(ran)))
     }
 
     /// Runs a trial of each seed, with strikes of these kinds, and makes the failing ones small. `done` is told of each.
     ///
     /// # Errors
-    /// A simulation itself came to no end.
+    /// A simulation itself panicked, or the machine is at its end.
     pub fn run(
         &self,
         seeds: std::ops::Range<u64>,

@@ -102,6 +102,10 @@ impl Does {
             | What::Withhold { .. }
             | What::Expire { .. }
             | What::Replace { .. }
+            | What::ClockJump { .. }
+            | What::Hang { .. }
+            | What::Reconfigure { .. }
+            | What::Flood { .. }
             | What::Fuse { .. } => None,
         }
     }

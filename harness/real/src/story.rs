@@ -143,8 +143,10 @@ impl Teller {
                 }
             }
             Event::Exited(code) => {
-                self.running.remove(&key);
-                self.told.sights.push(Sight::Exited { container, code });
+                // A new process says again what had ended before it.
+                if self.running.remove(&key) {
+                    self.told.sights.push(Sight::Exited { container, code });
+                }
             }
             Event::Signalled { kill } => self.told.sights.push(Sight::Signalled { container, kill }),
         }

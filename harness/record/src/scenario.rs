@@ -10,7 +10,7 @@
 //! sentence with its line (`what_is_wrong_is_said_with_line_field_and_what_is_allowed`).
 
 use crate::{Cluster, Config, FaultRules};
-use faults::{Cut, DiskFault, Fault, Kind, Ns, Swarm, Target, What, When};
+use faults::{Component, Cut, DiskFault, Fault, Kind, Ns, Swarm, Target, What, When};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -171,6 +171,8 @@ const RATE: RangeInclusive<u32> = 1..=100_000;
 /// Keys are written with four digits.
 const KEYS: RangeInclusive<u32> = 1..=10_000;
 const PERMILLE: RangeInclusive<u32> = 0..=1_000;
+/// How many may flood an API server at once.
+const CALLERS: RangeInclusive<u32> = 1..=1_000;
 /// Faults of one kind have so many numbers, and an attack is a handful of them.
 const MOST: RangeInclusive<u32> = 1..=100;
 /// More than a day: nobody waits for the end of such a trial.
@@ -413,6 +415,28 @@ fn is_minority(target: &Target, config: &Config) -> bool {
     members <= config.members.saturating_sub(1) as usize / 2
 }
 
+fn is_of_members(target: &Target) -> bool {
+    match target {
+        Target::Member(_)
+        | Target::Members(_)
+        | Target::Leader
+        | Target::Leaders
+        | Target::Follower
+        | Target::Marked => true,
+        Target::Client(_) | Target::Node(_) | Target::Nodes(_) => false,
+    }
+}
+
+/// Whether there is such a component in the processes aimed at.
+fn can_hang(component: Component, target: &Target, config: &Config) -> bool {
+    match target {
+        Target::Client(_) => false,
+        Target::Node(_) | Target::Nodes(_) => Component::OF_NODES.contains(&component),
+        _ if config.cluster.is_none() => component == Component::Store,
+        _ => Component::OF_MEMBERS.contains(&component),
+    }
+}
+
 /// Whether there is whom a strike is aimed at, and whether its numbers make sense.
 fn check(what: &What, config: &Config) -> Result<(), String> {
     let nodes = config.cluster.as_ref().map_or(0, |cluster| cluster.nodes);
@@ -447,6 +471,18 @@ fn check(what: &What, config: &Config) -> Result<(), String> {
                 "`cut` is for three members and more; allowed are Symmetric, Outbound, Inbound, Peers".to_owned()
             );
         }
+        What::Flood { callers, .. } if !CALLERS.contains(callers) => {
+            let (least, most) = (CALLERS.start(), CALLERS.end());
+            return Err(format!("`callers` is {callers}; allowed are {least} to {most}"));
+        }
+        What::Flood { target, .. } | What::Reconfigure { target, .. } if !is_of_members(target) => {
+            return Err("this is done to members alone; allowed are Member, Members, Leader, Follower".to_owned());
+        }
+        What::Hang { target, component } if !can_hang(*component, target, config) => {
+            let of_members = if config.cluster.is_some() { &Component::OF_MEMBERS[..] } else { &[Component::Store] };
+            let allowed = if is_of_members(target) { of_members } else { &Component::OF_NODES };
+            return Err(format!("`component` is {component:?}, which is not there; allowed are {allowed:?}"));
+        }
         What::Clog { to, .. } if *to >= config.members => {
             return Err(format!("`to` has {to}; allowed are 0 to {}", config.members.saturating_sub(1)));
         }
@@ -470,6 +506,10 @@ fn check(what: &What, config: &Config) -> Result<(), String> {
         | What::Restart { .. }
         | What::Expire { .. }
         | What::Replace { .. }
+        | What::ClockJump { .. }
+        | What::Hang { .. }
+        | What::Reconfigure { .. }
+        | What::Flood { .. }
         | What::Fuse { .. } => None,
     };
     match permille {
@@ -614,7 +654,7 @@ mod tests {
     fn what_is_wrong_is_said_with_line_field_and_what_is_allowed() {
         let strike = |lines: &str| format!("base = \"store\"\n[[strikes]]\n{lines}");
         let kill = "kind = \"kill\"\nfor_seconds = 1\nwhat.Kill.target = \"Leader\"\n";
-        let wrong: [(String, usize, &[&str]); 26] = [
+        let wrong: [(String, usize, &[&str]); 28] = [
             ("base = \"storm\"".into(), 1, &["`base` is \"storm\"", "store, squall, calm"]),
             ("[topology]\nmembers = 3".into(), 1, &["missing field `base`"]),
             ("base = \"store\"\n[weather]".into(), 2, &["unknown field `weather`", "`topology`", "`strikes`"]),
@@ -653,6 +693,22 @@ mod tests {
                 ),
                 6,
                 &["`to` has 3; allowed are 0 to 2"],
+            ),
+            (
+                strike(
+                    "kind = \"component-hang\"\nat_seconds = 1\nfor_seconds = 1\n\
+                     what.Hang = { target = \"Leader\", component = \"Proxy\" }",
+                ),
+                6,
+                &["`component` is Proxy, which is not there; allowed are [Store]"],
+            ),
+            (
+                strike(
+                    "kind = \"config-change\"\nat_seconds = 1\nfor_seconds = 1\n\
+                     what.Reconfigure = { target.Client = 0, setting = 1 }",
+                ),
+                6,
+                &["to members alone"],
             ),
             (strike(kill), 3, &["needs `at_seconds` or `when`"]),
             (strike(&format!("at_seconds = 59.5\n{kill}")), 5, &["after 60 s", "larger `faults_seconds`"]),

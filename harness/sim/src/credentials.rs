@@ -24,11 +24,9 @@ struct Ending {
 }
 
 impl Credentials {
-    /// Nodes', by address and name; whoever else asks is an administrator.
-    pub(crate) fn of(nodes: impl Iterator<Item = (IpAddr, String)>) -> Self {
-        let node = |name: String| User::new(&format!("system:node:{name}"), &["system:nodes", "system:authenticated"]);
-        let admin = User::new("admin", &["system:masters", "system:authenticated"]);
-        let users = PeerAuthenticator::new(nodes.map(|(ip, name)| (ip, node(name))).collect(), Some(admin));
+    /// By address, who is there; whoever else asks is nobody in particular.
+    pub(crate) fn of(users: impl Iterator<Item = (IpAddr, User)>) -> Self {
+        let users = PeerAuthenticator::new(users.collect(), Some(known("nobody", &[])));
         Self { users: Arc::new(users), ending: Arc::default() }
     }
 
@@ -45,6 +43,25 @@ impl Credentials {
     fn with<T>(&self, what: impl FnOnce(&mut BTreeMap<IpAddr, Ending>) -> T) -> T {
         what(&mut self.ending.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// The agent of a node.
+pub(crate) fn node_agent(node: &str) -> User {
+    known(&format!("system:node:{node}"), &["system:nodes"])
+}
+
+/// What runs on a member beside its API server: controllers and scheduler, which an address cannot tell apart.
+pub(crate) fn control_plane() -> User {
+    known("system:kube-controller-manager", &[])
+}
+
+/// Whoever uses the cluster.
+pub(crate) fn tenant() -> User {
+    known("tenant", &[])
+}
+
+fn known(name: &str, groups: &[&str]) -> User {
+    User::new(name, &[groups, &["system:authenticated"]].concat())
 }
 
 impl Authenticator for Credentials {
@@ -68,7 +85,7 @@ mod tests {
     #[test]
     fn what_has_ended_by_the_servers_clock_is_refused_until_there_is_something_new() {
         let [node, other] = [1, 2].map(|last| IpAddr::from([10, 2, 0, last]));
-        let credentials = Credentials::of([(node, "n1".to_owned())].into_iter());
+        let credentials = Credentials::of([(node, node_agent("n1"))].into_iter());
         let headers = http::HeaderMap::new();
         let ask = |ip| {
             let connection =
@@ -76,7 +93,7 @@ mod tests {
             credentials.authenticate(&connection).map(|user| user.name).map_err(|status| status.code)
         };
         let now = Timestamp::now().unix_ns;
-        assert_eq!((ask(node), ask(other)), (Ok("system:node:n1".to_owned()), Ok("admin".to_owned())));
+        assert_eq!((ask(node), ask(other)), (Ok("system:node:n1".to_owned()), Ok("nobody".to_owned())));
         credentials.end(node, Some(Timestamp { unix_ns: now - 1 }));
         assert_eq!((ask(node), ask(other).is_ok()), (Err(401), true));
         // A server whose clock is behind does not know of it yet.

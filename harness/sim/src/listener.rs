@@ -248,10 +248,10 @@ impl Seen {
         let container = Container { at_ns, node, pod_uid: self.pod_uid, name: self.container, id: self.id };
         match self.event.as_str() {
             "started" => Some(Sight::Started(container)),
-            "exited" => Some(Sight::Exited { container, code: self.code }),
+            "exited" if runs(&container.id) => Some(Sight::Exited { container, code: self.code }),
             "signalled" => Some(Sight::Signalled { container, kill: self.signal == "SIGKILL" }),
             "adopted" if !runs(&container.id) => Some(Sight::Started(container)),
-            // A container that was adopted runs as it did, and so does one that was probed.
+            // A container that was adopted runs as it did, and so does one that was probed; an end may be told twice.
             _ => None,
         }
     }

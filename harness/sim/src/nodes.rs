@@ -6,9 +6,9 @@
 //! c1..cC  proxy for the host's callers, users, callers    (workloads::deployments)
 //! ```
 
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, control_plane, node_agent, tenant};
 use crate::effects::{ContainerTrouble, Host};
-use crate::stage::{Process, Stage, lock};
+use crate::stage::{Process, Stage, ip, lock};
 use faults::Ns;
 use kubelet::hollow::{Fault, HollowFaults, StandardPrograms};
 use proxy::{ProxyConfig, ProxyView};
@@ -28,17 +28,17 @@ pub(crate) const API_PORT: u16 = 6443;
 /// Pods' addresses: enough for as many nodes as a trial may have.
 const POD_CIDR: &str = "10.128.0.0/9";
 
+/// Apart from all other hosts.
+const CROWD_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 1));
+
 /// The cluster's domain.
 const DOMAIN: &str = "cluster.local";
-
-/// What is so old is compacted, and Events go after so long: a minute each, instead of five and sixty, so that both
-/// happen several times in a trial, and members, snapshots and memory are not mostly Events.
-const HISTORY: Duration = Duration::from_secs(60);
-const EVENT_TTL: Duration = Duration::from_secs(60);
 
 /// The nodes of a trial; none in a trial of a store alone.
 pub(crate) struct Nodes {
     pub(crate) ids: Vec<HostId>,
+    /// Where those are who flood API servers, if there are any of these; no fault strikes it.
+    pub(crate) crowd: Option<HostId>,
     /// Of each node: what runs, once it has started.
     agents: Vec<Mutex<Option<Arc<Agent>>>>,
     /// Of each node: what its containers are told to do wrong.
@@ -59,14 +59,21 @@ impl Nodes {
     pub(crate) fn new(world: &World, config: &Config) -> Self {
         let count = config.cluster.as_ref().map_or(0, |cluster| cluster.nodes);
         let ids: Vec<HostId> = (0..count).map(|node| world.add_host(&node_name(node), node_address(node))).collect();
+        let crowd = config.cluster.as_ref().map(|_| world.add_host("crowd", CROWD_ADDRESS));
+        crowd.inspect(|crowd| world.start(*crowd, || Box::pin(std::future::pending())));
+        let nodes = (0..count).map(|node| (Host::Node(node), node_agent(&node_name(node))));
+        let members = (0..config.members).map(|member| (Host::Member(member), control_plane()));
+        let clients = (0..config.client_hosts).map(|client| (Host::Client(client), tenant()));
+        let users = nodes.chain(members).chain(clients).map(|(host, user)| (ip(host), user));
         Self {
+            crowd,
             agents: ids.iter().map(|_| Mutex::default()).collect(),
             faults: ids.iter().map(|_| faults_of_a_node()).collect(),
             proxies: ids.iter().map(|_| Arc::default()).collect(),
             requests: Mutex::default(),
             queues: Mutex::default(),
             counted: Mutex::new(vec![0; config.members as usize]),
-            credentials: Credentials::of((0..count).map(|node| (node_address(node), node_name(node)))),
+            credentials: Credentials::of(users),
             ids,
         }
     }
@@ -92,10 +99,15 @@ pub(crate) fn node_address(node: u32) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 2, high, low))
 }
 
+/// Where a member's API server is to be found.
+pub(crate) fn api_server(member: u32) -> String {
+    format!("s{}:{API_PORT}", member + 1)
+}
+
 impl Stage {
     /// Addresses of the API servers.
     pub(crate) fn api_servers(&self) -> Vec<String> {
-        (0..self.config.members).map(|member| format!("s{}:{API_PORT}", member + 1)).collect()
+        (0..self.config.members).map(api_server).collect()
     }
 
     /// What a member runs beside its store.
@@ -105,8 +117,6 @@ impl Stage {
         api_servers.rotate_left(member as usize);
         let mut config = ControlConfig::new(&format!("s{}", member + 1), &format!("0.0.0.0:{API_PORT}"), api_servers);
         POD_CIDR.clone_into(&mut config.controllers.cluster_cidr);
-        config.api.history = Some(HISTORY);
-        config.api.event_ttl = EVENT_TTL;
         config.access = Access::Vouched(Arc::new(self.nodes.credentials.clone()));
         Some(config)
     }

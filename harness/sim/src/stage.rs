@@ -1,13 +1,15 @@
 //! Sets a trial's world up, lets it run, and collects what came of it.
 
+use crate::crowd::{Callers, flood};
 use crate::effects::{Action, DiskTrouble, Host, LinkTrouble, Topology};
 use crate::listener::Listener;
-use crate::nodes::{API_PORT, Nodes, node_address, run_client_host};
+use crate::nodes::{API_PORT, Nodes, api_server, node_address, run_client_host};
 use crate::observer::Observer;
 use crate::sampler::Sampler;
+use crate::settings::Settings;
 use crate::storm::{Due, Senses, Storm, Turn};
 use crate::{Cost, Outcome, Swerve, Trial, empty_record};
-use faults::{Ns, Schedule, What};
+use faults::{Component, Ns, Schedule, What};
 use kubelet::hollow::Fault;
 use record::{ClusterHistory, Config, Operation, Record, Request, Sight};
 use rt::sim::{DiskFaults, Exit, ExitReason, HostId, LinkConfig, Panicked, Withheld, World};
@@ -30,23 +32,6 @@ use workloads::{Finished, Happening, Recorder};
 /// How long a process that exited by itself stays down: systemd's restart delay is 100 ms, but a member that finds its
 /// disk broken should not spend a trial restarting.
 const RESTART_NS: Ns = 1_000_000_000;
-
-/// How a store is set up for a trial.
-struct StoreSetting {
-    /// Snapshots come this often.
-    snapshot_entries: u64,
-    /// And so many entries before one remain for members which were away for less.
-    catch_up_entries: u64,
-    /// Of the log's files: such that several are begun and recycled in a trial, and that a full disk is noticed.
-    segment_bytes: u32,
-}
-
-/// A member which was away for ten seconds needs a snapshot.
-const STORE: StoreSetting = StoreSetting { snapshot_entries: 150, catch_up_entries: 50, segment_bytes: 64 * 1024 };
-
-/// The same with an orchestrator's objects and as many writes as it makes: a snapshot holds megabytes.
-const CLUSTER_STORE: StoreSetting =
-    StoreSetting { snapshot_entries: 1_500, catch_up_entries: 500, segment_bytes: 2 * 1024 * 1024 };
 
 const CLIENT_PORT: u16 = 2379;
 const PEER_PORT: u16 = 2380;
@@ -108,6 +93,10 @@ pub(crate) struct Stage {
     started: BTreeMap<Host, Notify>,
     /// Up to which of the store's formats each member's program reads.
     programs: Mutex<Vec<Format>>,
+    /// With what each member's process starts.
+    settings: Mutex<Vec<Settings>>,
+    /// By host and fault: who floods its API server.
+    floods: Mutex<BTreeMap<(Host, u32), Callers>>,
 }
 
 impl Stage {
@@ -147,6 +136,8 @@ impl Stage {
             running: members.iter().map(|_| Mutex::new(None)).collect(),
             started: topology.hosts().map(|host| (host, Notify::new())).collect(),
             programs: Mutex::new(vec![first_program(&trial.schedule); members.len()]),
+            settings: Mutex::new(vec![Settings(0); members.len()]),
+            floods: Mutex::default(),
             topology,
             members,
             clients,
@@ -168,8 +159,10 @@ impl Stage {
     async fn member(self: Arc<Self>, member: u32) {
         lock(&self.observer).process(self.world.now_ns(), member, true);
         let format = lock(&self.programs)[member as usize];
-        let store = MemberConfig { format, ..member_config(&self.config, member) };
-        let config = ServerConfig { store, control: self.control_config(member) };
+        let settings = lock(&self.settings)[member as usize];
+        let store = MemberConfig { format, ..settings.store(&self.config, member_config(&self.config, member)) };
+        let control = self.control_config(member).map(|control| settings.control(control));
+        let config = ServerConfig { store, control };
         let why = match Server::start(config).await {
             Ok(running) => {
                 let running = Arc::new(running);
@@ -368,6 +361,19 @@ impl Stage {
             Action::Program(host, newer) => {
                 host.member().into_iter().for_each(|member| self.replace_program(member, newer))
             }
+            Action::Configure(host, setting) => {
+                host.member().into_iter().for_each(|member| lock(&self.settings)[member as usize] = Settings(setting));
+            }
+            Action::Jump(host, ns) => world.jump(id(host), ns),
+            Action::Hang(host, component) => world.hang(id(host), task_of(component)),
+            Action::GoOn(host, component) => world.go_on(id(host), task_of(component)),
+            Action::Flood(host, fault, callers) => {
+                if let (Some(member), Some(crowd)) = (host.member(), self.nodes.crowd) {
+                    let callers = flood(world, crowd, &api_server(member), callers);
+                    lock(&self.floods).insert((host, fault), callers);
+                }
+            }
+            Action::Ebb(host, fault) => drop(lock(&self.floods).remove(&(host, fault))),
             Action::Withhold(host, fault, nth) => {
                 let withheld = world.withhold(id(host), API_PORT, nth);
                 lock(&self.withheld).extend(withheld.map(|withheld| ((host, fault), withheld)));
@@ -510,22 +516,34 @@ fn first_program(schedule: &Schedule) -> Format {
     if replaced { Format::FIRST } else { Format::LATEST }
 }
 
+/// What runs a component.
+fn task_of(component: Component) -> &'static str {
+    match component {
+        Component::Store => "member-loop",
+        Component::ApiNews => "api-hub",
+        Component::ApiServer => "api-connection",
+        Component::Controllers => "controller",
+        Component::Election => "controllers",
+        Component::Scheduler => "scheduler",
+        Component::Informers => "informer",
+        Component::Pods => "kubelet-step",
+        Component::Statuses => "kubelet-status",
+        Component::NodeLease => "kubelet-lease",
+        Component::Probes => "kubelet-probe",
+        Component::Proxy => "proxy",
+    }
+}
+
 fn member_config(config: &Config, member: u32) -> MemberConfig {
-    let setting = if config.cluster.is_some() { CLUSTER_STORE } else { STORE };
     let id = |member: u32| u64::from(member) + 1;
     let members = (0..config.members).map(|member| {
         (id(member), MemberAddress { peer: address(member, PEER_PORT), client: address(member, CLIENT_PORT) })
     });
-    MemberConfig {
-        snapshot_entries: setting.snapshot_entries,
-        catch_up_entries: setting.catch_up_entries,
-        segment_bytes: setting.segment_bytes,
-        ..MemberConfig::new(&format!("s{}", member + 1), id(member), members.collect(), "/data")
-    }
+    MemberConfig::new(&format!("s{}", member + 1), id(member), members.collect(), "/data")
 }
 
 /// A host's address.
-fn ip(host: Host) -> IpAddr {
+pub(crate) fn ip(host: Host) -> IpAddr {
     // A scenario has a handful of members and clients; the last byte of an address holds 254.
     let last = |number: u32| u8::try_from(number + 1).expect("a trial has fewer than 255 hosts of a kind");
     match host {

@@ -53,13 +53,16 @@ pub(super) fn family(kind: Kind) -> &'static str {
         | Kind::ResponseDrop
         | Kind::WatchCut
         | Kind::EventsWithheld
-        | Kind::CredentialsExpired => "net",
+        | Kind::CredentialsExpired
+        | Kind::ApiOverload => "net",
         Kind::Kill
         | Kind::Restart
         | Kind::PowerLoss
         | Kind::Pause
         | Kind::CrashPoint
         | Kind::RollingUpgrade
+        | Kind::ConfigChange
+        | Kind::ComponentHang
         | Kind::NodeKill
         | Kind::NodeRestart
         | Kind::NodePowerLoss
@@ -67,7 +70,12 @@ pub(super) fn family(kind: Kind) -> &'static str {
         | Kind::NodeLost
         | Kind::ZoneLost
         | Kind::Frozen => "power",
-        Kind::ClockOffset | Kind::ClockDrift | Kind::ClockSteps | Kind::ClockFreeze | Kind::NodeClock => "clock",
+        Kind::ClockOffset
+        | Kind::ClockDrift
+        | Kind::ClockSteps
+        | Kind::ClockFreeze
+        | Kind::ClockJump
+        | Kind::NodeClock => "clock",
         Kind::DiskError | Kind::DiskStall | Kind::DiskFull | Kind::NodeDisk => "disk",
         Kind::ContainerCrash | Kind::ContainerSick | Kind::ContainerSlow | Kind::ImagePull => "sick",
     }

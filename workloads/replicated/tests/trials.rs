@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 const SOUND: &str = env!("CARGO_BIN_EXE_replicated");
 const CRASH: &str = env!("CARGO_BIN_EXE_planted-crash");
 const STALE: &str = env!("CARGO_BIN_EXE_planted-stale");
+const ABORT: &str = env!("CARGO_BIN_EXE_planted-abort");
 const MISSED: &str = env!("CARGO_BIN_EXE_planted-missed");
 
 /// Runs a program's trials of these seeds, or the one of a file.
@@ -74,4 +75,10 @@ fn an_old_view_shows_who_makes_things_twice() {
 fn a_missed_change_shows_who_lives_by_hearsay() {
     let (left, wrong) = found(MISSED, "missed", 1..16);
     assert!(left <= 2 && wrong.contains("should not be there"), "{left}: {wrong}");
+}
+
+#[test]
+fn a_process_that_dies_is_a_trial_that_fails() {
+    let (left, wrong) = found(ABORT, "crash", 1..4);
+    assert!(left == 1 && wrong.contains("its process died"), "{left}: {wrong}");
 }

@@ -133,8 +133,6 @@ impl Shared {
             let (shared, id, control, face) = (self.clone(), id.to_owned(), control.clone(), face.clone());
             rt::task::spawn("hollow-container", async move {
                 let ending = run(&config, &control, &face).await;
-                let node = &shared.config.node;
-                mark::container_exited(node, &config.pod_uid, &config.name, &id, ending.code);
                 shared.faults.ends(&face.target, &id);
                 let exit = Exit {
                     code: ending.code,
@@ -144,6 +142,7 @@ impl Shared {
                     finished_at: wall().max(started_at),
                 };
                 let pod_uid = shared.ended(&id, exit).await;
+                mark::container_exited(&shared.config.node, &config.pod_uid, &config.name, &id, ending.code);
                 let live = shared.lock().live.remove(&id);
                 control.is_over();
                 if let Some(pod_uid) = pod_uid {

@@ -65,6 +65,7 @@ use crate::runtime::{
 };
 use crate::state_file::{Found, Saver, StateFile};
 use crate::wall;
+use client::Backoff;
 use life::Live;
 use mark::sometimes;
 use rt::random::Random;
@@ -104,6 +105,9 @@ impl HollowConfig {
         }
     }
 }
+
+/// From one attempt to write that a container has ended to the next, at first and at most.
+const SAVE_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 /// The hollow runtime. Dropping it ends its containers' tasks, not their lives: see the module's documentation.
 pub struct Hollow(Arc<Shared>);
@@ -171,9 +175,10 @@ impl Hollow {
         self.0.listing(None)
     }
 
-    /// Lets what ran before this process run on.
+    /// Lets what ran before this process run on, and says of what had ended that it has: its process may not have come to
+    /// that.
     fn take_up(&self) {
-        let (sandboxes, containers) = {
+        let (sandboxes, ended, containers) = {
             let inner = self.0.lock();
             let ready: Vec<SandboxConfig> =
                 inner.state.sandboxes.values().filter(|it| it.ready).map(|it| it.config.clone()).collect();
@@ -181,7 +186,11 @@ impl Hollow {
                 Phase::Starting { started_at } | Phase::Running { started_at } => Some((id.clone(), started_at)),
                 Phase::Created | Phase::Exited(_) => None,
             });
-            (ready, started.collect::<Vec<_>>())
+            let ended = inner.state.containers.iter().filter_map(|(id, container)| match &container.phase {
+                Phase::Exited(exit) => Some((id.clone(), container.config.clone(), exit.code)),
+                Phase::Created | Phase::Starting { .. } | Phase::Running { .. } => None,
+            });
+            (ready, ended.collect::<Vec<_>>(), started.collect::<Vec<_>>())
         };
         for sandbox in sandboxes {
             if !sandbox.host_network
@@ -190,6 +199,9 @@ impl Hollow {
                 sometimes!("address of a pod that ran before is not to be had");
                 tracing::warn!(%error, ip = %sandbox.ip, "address of a pod");
             }
+        }
+        for (id, config, code) in ended {
+            mark::container_exited(&self.0.config.node, &config.pod_uid, &config.name, &id, code);
         }
         for (id, started_at) in containers {
             sometimes!("container adopted by a new process of its node");
@@ -405,15 +417,22 @@ impl Shared {
         })
     }
 
-    /// How a container ended: on disk when this returns, so that what is told of it from then on stays true. The pod that
-    /// it was of, if it is still known.
+    /// How a container ended: on disk when this returns, however long that takes, so that what is told of it from then on
+    /// stays true. The pod that it was of, if it is still known.
     async fn ended(&self, id: &str, exit: Exit) -> Option<String> {
         let pod_uid = self.change(|inner| {
             let container = inner.state.containers.get_mut(id)?;
             container.phase = Phase::Exited(exit);
             Some(container.config.pod_uid.clone())
         });
-        drop(self.durable().await);
+        if pod_uid.is_some() {
+            let mut backoff = Backoff::new(SAVE_AGAIN.0, SAVE_AGAIN.1);
+            let mut random = rt::random::stream("hollow-saves");
+            while self.durable().await.is_err() {
+                sometimes!("end of a hollow container is not on disk yet");
+                rt::time::sleep(backoff.next(&mut random)).await;
+            }
+        }
         pod_uid
     }
 

@@ -252,6 +252,7 @@ impl World {
             Executor::Madsim(node) => self.madsim().kill(node.id()),
             Executor::Turmoil(process) => process.kill(),
         }
+        node.hung.clear();
         for waker in waiting {
             waker.wake();
         }

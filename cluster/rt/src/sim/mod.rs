@@ -19,6 +19,7 @@
 
 mod agenda;
 mod host;
+mod hung;
 mod lies;
 mod panics;
 mod process;
@@ -40,6 +41,7 @@ use turmoil::Machine;
 
 pub(crate) use agenda::{Agenda, Ns};
 pub use host::{Exit, ExitReason};
+pub(crate) use hung::Hung;
 pub use lies::Lies;
 pub use panics::Panicked;
 pub(crate) use process::Executor;

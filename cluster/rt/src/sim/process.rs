@@ -55,6 +55,9 @@ impl<F: Future> Future for Task<F> {
         {
             return Poll::Pending;
         }
+        if this.node.hung.hangs(this.name, cx) {
+            return Poll::Pending;
+        }
         let since = this.meter.map(|_| profile::ticks());
         let task = &mut this.task;
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(task).poll(cx)));

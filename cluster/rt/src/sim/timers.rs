@@ -1,8 +1,8 @@
 //! The clocks of all hosts, and everything that sleeps by them.
 //!
 //! A clock is `monotonic = base + (true time - base's true time) * rate`, and wall = epoch + monotonic + offset. A
-//! change of rate moves the base to now, so that the clock is continuous, and enters every sleep under way anew;
-//! nothing polls. A sleep on a frozen clock has no event at all.
+//! change of rate moves the base to now, so that the clock is continuous, and enters every sleep under way anew, as does a
+//! jump; nothing polls. A sleep on a frozen clock has no event at all.
 //!
 //! ```text
 //! Timer::poll -> slot {deadline by its clock, waker} -> agenda (true time) -> driver -> waker
@@ -168,6 +168,18 @@ impl Timers {
     pub(crate) fn set_rate(&mut self, clock: u32, permille: u32, now: Ns) {
         let c = &mut self.clocks[clock as usize];
         *c = Clock { base_true: now, base: c.at(now), rate: permille, ..*c };
+        self.enter_all_of(clock);
+    }
+
+    /// The clock shows so much more from the true time `now` on, in no time.
+    pub(crate) fn jump(&mut self, clock: u32, ahead: Ns, now: Ns) {
+        let c = &mut self.clocks[clock as usize];
+        *c = Clock { base_true: now, base: c.at(now).saturating_add(ahead), ..*c };
+        self.enter_all_of(clock);
+    }
+
+    /// Enters every sleep under way of a clock anew: it is no longer what it was.
+    fn enter_all_of(&mut self, clock: u32) {
         for slot in 0..self.slots.len() {
             let s = &self.slots[slot];
             if s.clock == clock && s.waker.is_some() && !s.rung {

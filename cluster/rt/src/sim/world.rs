@@ -200,6 +200,17 @@ impl World {
         }
     }
 
+    /// Both clocks of `host` show so much more from now on, as after a machine was suspended whose clocks count that time.
+    /// Whoever sleeps by them for less wakes up.
+    pub fn jump(&self, host: HostId, ns: Ns) {
+        assert_ne!(host, HARNESS, "the harness's clock is true");
+        let now = self.hosts_now_ns();
+        self.timers(|timers| timers.jump(host.0, ns, now));
+        if let Some(turmoil) = &self.0.turmoil {
+            turmoil.rate_changed();
+        }
+    }
+
     /// How far the wall clock of `host` is ahead of where it would be (or behind, if negative), in place of what was set
     /// before. Neither monotonic clock nor timers notice.
     pub fn set_wall_offset(&self, host: HostId, ns: i64) {

@@ -49,6 +49,11 @@ pub async fn take_over(
     remove_if_there(dir, segment::UNFINISHED).await.map_err(WalError::Io)?;
     let has_spare = keep_spare(dir, config.segment_bytes).await.map_err(WalError::Io)?;
     let next = match prepared {
+        // What fits into a segment of today's size may not fit into it.
+        Some(head) if head.segment_bytes != config.segment_bytes => {
+            dir.remove(&segment::name(head.sequence)).await.map_err(WalError::Io)?;
+            None
+        }
         Some(head) => Some(reopen(dir, head).await.map_err(WalError::Io)?),
         None => None,
     };

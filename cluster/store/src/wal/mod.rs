@@ -119,8 +119,15 @@ pub struct Wal {
 #[derive(Clone, Copy, Debug)]
 struct Older {
     sequence: u64,
+    segment_bytes: u32,
     /// Highest index of an entry that was ever in it; 0 if none was.
     last_index: Index,
+}
+
+impl Older {
+    fn of(head: Head, last_index: Index) -> Self {
+        Older { sequence: head.sequence, segment_bytes: head.segment_bytes, last_index }
+    }
 }
 
 /// The segment after the current one.
@@ -151,7 +158,7 @@ impl Wal {
         // From here on the directory may change.
         let current_last_index = tail.map_or(0, |tail| tail.last_index);
         let mended = mend::take_over(&dir, &config, older.last(), tail, prepared).await?;
-        let older = older.iter().map(|linked| Older { sequence: linked.head.sequence, last_index: linked.last_index });
+        let older = older.iter().map(|linked| Older::of(linked.head, linked.last_index));
         let mut wal = Wal {
             dir,
             config,
@@ -260,7 +267,9 @@ impl Wal {
             && let Some(oldest) = self.older.pop_front()
         {
             let name = segment::name(oldest.sequence);
-            let spare_is_wanted = !self.has_spare && !matches!(self.next, Next::Preparing(_));
+            let spare_is_wanted = !self.has_spare
+                && !matches!(self.next, Next::Preparing(_))
+                && oldest.segment_bytes == self.config.segment_bytes;
             let dir = self.dir.clone();
             if spare_is_wanted {
                 mark::sometimes!("log segment recycled");
@@ -337,7 +346,7 @@ impl Wal {
         // Durable before anything follows it, so that only the last segment of a log can be torn.
         self.sync().await?;
         mark::sometimes!("log segment begun");
-        self.older.push_back(Older { sequence: self.current.head.sequence, last_index: self.current_last_index });
+        self.older.push_back(Older::of(self.current.head, self.current_last_index));
         self.current = next;
         self.current_last_index = 0;
         self.prepare_next();

@@ -4,7 +4,7 @@
 use super::World;
 use super::facts::{CONTROLLERS, SCHEDULER, SECOND_NS};
 use crate::findings::Findings;
-use faults::{Kind, Ns, What};
+use faults::{Component, Kind, Ns, What};
 use record::{Guarantee, Sight, Strike, Verdict};
 use std::collections::BTreeMap;
 
@@ -24,9 +24,10 @@ const AFTERMATH_NS: Ns = 60 * SECOND_NS;
 /// Of one Lease, each belief begins after all others have ended; and no member begins a write of a controller while it
 /// does not believe that it leads that one's group.
 ///
-/// Not judged are overlaps of beliefs of members whose clock ran too fast or too slow, or stood still, or whose process
-/// was paused, up to a minute before the overlap: they cannot know better. A paused process does nothing with its belief
-/// either; what it wrote before is refused by then, which is C11.
+/// Not judged are overlaps of beliefs of members whose clock ran too fast or too slow, stood still or jumped, or whose
+/// process was paused or its election hung, up to a minute before the overlap: they cannot know better. A paused process
+/// does nothing with its belief either; what it wrote before is refused by then, which is C11. Where an election hangs, the
+/// belief has run out all the same, and nothing is sent any more; only that is not said.
 pub(crate) fn check(world: &World<'_>) -> Verdict {
     let mut findings = Findings::of(Guarantee::C11B);
     for (lease, beliefs) in beliefs(world) {
@@ -122,11 +123,12 @@ fn beliefs<'a>(world: &World<'a>) -> BTreeMap<&'a str, Vec<Belief>> {
 /// Whether a member could not know better in this time.
 fn misled(world: &World<'_>, member: u32, from_ns: Ns, until_ns: Ns) -> bool {
     let misleads = |strike: &Strike| match strike.kind {
-        Kind::Pause | Kind::ClockFreeze => true,
-        Kind::ClockDrift | Kind::Frozen => {
+        Kind::Pause | Kind::ClockFreeze | Kind::ClockJump => true,
+        Kind::ClockDrift | Kind::ComponentHang | Kind::Frozen => {
             let fault = world.record.schedule.faults.iter().find(|fault| fault.id == strike.fault);
             match fault.map(|fault| &fault.what) {
                 Some(What::ClockDrift { permille, .. }) => permille.abs_diff(1000) > RATES_PERMILLE,
+                Some(What::Hang { component, .. }) => matches!(component, Component::Election | Component::Scheduler),
                 // It runs, though nobody hears it, or does not run.
                 Some(What::Partition { .. } | What::Kill { .. } | What::PowerLoss { .. }) => false,
                 // It is stopped, or nobody knows how far it was off.
@@ -227,7 +229,7 @@ mod tests {
 
     #[test]
     fn who_was_paused_or_frozen_is_not_judged() {
-        for kind in [Kind::Pause, Kind::ClockFreeze] {
+        for kind in [Kind::Pause, Kind::ClockFreeze, Kind::ClockJump] {
             let mut tale = overlap();
             tale.strike(kind, 45, 52).members = vec![0];
             tale.passes(check, Guarantee::C11B, 2);
@@ -235,6 +237,22 @@ mod tests {
         let mut other = overlap();
         other.strike(Kind::Pause, 45, 52).members = vec![1];
         other.flags(check, "member 2");
+    }
+
+    #[test]
+    fn an_election_that_hangs_cannot_say_that_it_is_over() {
+        for (component, excused) in [(Component::Election, true), (Component::Informers, false)] {
+            let mut tale = overlap();
+            tale.strike(Kind::ComponentHang, 45, 52).members = vec![0];
+            let what = What::Hang { target: Target::Member(0), component };
+            let fault = Fault { id: 0, kind: Kind::ComponentHang, when: When::At(0), for_ns: 0, what };
+            tale.record.schedule.faults = vec![fault];
+            if excused {
+                tale.passes(check, Guarantee::C11B, 2);
+            } else {
+                tale.flags(check, "member 2");
+            }
+        }
     }
 
     #[test]

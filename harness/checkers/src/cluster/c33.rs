@@ -72,7 +72,7 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
 
 /// Judges the last of these times against all before, back to a time.
 fn pace(world: &World<'_>, commit: &Commit, times: &[Ns], (interval_ns, from_ns): (Ns, Ns), findings: &mut Findings) {
-    let rates = |kind| matches!(kind, Kind::ClockDrift | Kind::ClockFreeze);
+    let rates = |kind| matches!(kind, Kind::ClockDrift | Kind::ClockFreeze | Kind::ClockJump);
     for (before, first_ns) in times.iter().enumerate().rev().skip(1).take_while(|(_, at_ns)| **at_ns >= from_ns) {
         let (span_ns, near_ns) = (commit.at_ns - first_ns, first_ns.saturating_sub(AFTERMATH_NS));
         if members_struck(world, near_ns, commit.at_ns, rates) {

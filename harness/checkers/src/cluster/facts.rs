@@ -271,11 +271,14 @@ impl World<'_> {
 
 /// Whether a strike makes clocks of its hosts wrong.
 pub(crate) fn is_of_clocks(kind: Kind) -> bool {
-    matches!(kind, Kind::ClockOffset | Kind::ClockDrift | Kind::ClockSteps | Kind::ClockFreeze | Kind::NodeClock)
+    matches!(
+        kind,
+        Kind::ClockOffset | Kind::ClockDrift | Kind::ClockSteps | Kind::ClockFreeze | Kind::ClockJump | Kind::NodeClock
+    )
 }
 
-/// How far the wall clocks of two members may be apart by this time. An offset ends with its fault; what a drift or a
-/// frozen clock has gained or lost stays.
+/// How far the wall clocks of two members may be apart by this time. An offset ends with its fault; what a drift, a
+/// jump or a frozen clock has gained or lost stays.
 pub(crate) fn skew_ns(record: &Record, at_ns: Ns) -> Ns {
     let wrong = |strike: &Strike| -> Ns {
         let lasted = strike.until_ns.min(at_ns).saturating_sub(strike.from_ns);
@@ -298,6 +301,7 @@ pub(crate) fn skew_ns(record: &Record, at_ns: Ns) -> Ns {
             }
             Some(What::ClockDrift { permille, .. }) => lasted / 1000 * Ns::from(permille.abs_diff(1000)),
             Some(What::ClockFreeze { .. }) => lasted,
+            Some(What::ClockJump { ahead_ns, .. }) => *ahead_ns,
             Some(_) => 0,
             // A strike that no fault of the schedule explains: nobody knows how far.
             None => Ns::MAX,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use faults::Ns;
+use faults::{Component, Ns};
 
 use super::Host;
 use super::wanted::{ContainerTrouble, DiskTrouble, HostTrouble, LinkTrouble, Power, Wanted};
@@ -18,6 +18,8 @@ pub(crate) enum Action {
     Disk(Host, DiskTrouble),
     Rate(Host, u32),
     WallOffset(Host, i64),
+    /// Let both clocks show so much more.
+    Jump(Host, Ns),
     Kill(Host),
     PowerOff(Host),
     /// Put an empty disk into a host without power.
@@ -42,6 +44,16 @@ pub(crate) enum Action {
     Expire(Host, Option<Ns>),
     /// Let a host's process be the newer program or the older one, from its next start on.
     Program(Host, bool),
+    /// Let a host's process have this configuration, from its next start on.
+    Configure(Host, u32),
+    /// Let a component of a host's process stand still.
+    Hang(Host, Component),
+    /// Let it go on.
+    GoOn(Host, Component),
+    /// Let so many callers ask a host's API server, for this fault.
+    Flood(Host, u32, u32),
+    /// Call back those who ask for this fault.
+    Ebb(Host, u32),
     /// Start a process that was killed; power is on.
     Start(Host),
     /// Give a host its power back, and with it its process.
@@ -67,11 +79,16 @@ pub(crate) fn actions(before: &Wanted, after: &Wanted) -> Vec<Action> {
     }
     fuse_actions(before, after, &mut actions);
     withheld_actions(before, after, &mut actions);
+    flood_actions(before, after, &mut actions);
+    let hung = |from: &Wanted, to: &Wanted| from.hung.difference(&to.hung).copied().collect::<Vec<_>>();
+    actions.extend(hung(before, after).into_iter().map(|(host, component)| Action::GoOn(host, component)));
     let hosts: BTreeSet<Host> = before.hosts.keys().chain(after.hosts.keys()).copied().collect();
     for host in hosts {
         let trouble = |wanted: &Wanted| wanted.hosts.get(&host).copied().unwrap_or_default();
         host_actions(host, trouble(before), trouble(after), &mut actions);
     }
+    // The process that it hangs in must be there.
+    actions.extend(hung(after, before).into_iter().map(|(host, component)| Action::Hang(host, component)));
     actions
 }
 
@@ -90,6 +107,13 @@ fn withheld_actions(before: &Wanted, after: &Wanted, actions: &mut Vec<Action>) 
     actions.extend(new.map(|((host, fault), nth)| Action::Withhold(*host, *fault, *nth)));
 }
 
+fn flood_actions(before: &Wanted, after: &Wanted, actions: &mut Vec<Action>) {
+    let over = before.floods.keys().filter(|at| !after.floods.contains_key(at));
+    actions.extend(over.map(|(host, fault)| Action::Ebb(*host, *fault)));
+    let new = after.floods.iter().filter(|(at, _)| !before.floods.contains_key(at));
+    actions.extend(new.map(|((host, fault), callers)| Action::Flood(*host, *fault, *callers)));
+}
+
 fn host_actions(host: Host, was: HostTrouble, is: HostTrouble, actions: &mut Vec<Action>) {
     if was.disk != is.disk {
         actions.push(Action::Disk(host, is.disk));
@@ -99,6 +123,12 @@ fn host_actions(host: Host, was: HostTrouble, is: HostTrouble, actions: &mut Vec
     }
     if was.wall_offset_ns != is.wall_offset_ns {
         actions.push(Action::WallOffset(host, is.wall_offset_ns));
+    }
+    if is.jumped_ns > was.jumped_ns {
+        actions.push(Action::Jump(host, is.jumped_ns - was.jumped_ns));
+    }
+    if let Some(setting) = is.setting.filter(|_| is.setting != was.setting) {
+        actions.push(Action::Configure(host, setting));
     }
     if let Some(newer) = is.newer.filter(|_| is.newer != was.newer) {
         actions.push(Action::Program(host, newer));

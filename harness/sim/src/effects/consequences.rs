@@ -1,6 +1,6 @@
 //! What a fault means for judging availability.
 
-use faults::{DiskFault, Ns, What};
+use faults::{Component, DiskFault, Ns, What};
 
 use super::aim::{clogged_links, cut_links, lagging_links, links_from, links_of};
 use super::wanted::TRUE_RATE;
@@ -56,6 +56,9 @@ pub(crate) fn consequences(what: &What, hosts: &[Host], topology: Topology) -> C
         | What::PowerLoss { .. }
         | What::Lost { .. }
         | What::Pause { .. }
+        | What::Reconfigure { .. }
+        | What::Hang { component: Component::Store, .. }
+        | What::ClockJump { .. }
         | What::ClockFreeze { .. } => disabled(),
         What::ClockDrift { permille, .. } if permille.abs_diff(TRUE_RATE) > TOLERATED_DRIFT_PERMILLE => disabled(),
         What::Disk { fault: DiskFault::Slow(times), .. } if *times < DISABLING_SLOWNESS => Consequences::default(),
@@ -70,6 +73,8 @@ pub(crate) fn consequences(what: &What, hosts: &[Host], topology: Topology) -> C
         | What::Fuse { .. }
         | What::Withhold { .. }
         | What::Expire { .. }
+        | What::Hang { .. }
+        | What::Flood { .. }
         | What::ClockDrift { .. } => Consequences::default(),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::consequences::Consequences;
 use super::*;
-use faults::{Cut, Kind, Target, What, When};
+use faults::{Component, Cut, Kind, Target, What, When};
 
 const TOPOLOGY: Topology = Topology { members: 3, client_hosts: 1, nodes: 0 };
 const HOSTS: faults::Hosts = faults::Hosts { members: 3, client_hosts: 1, nodes: 0, zones: 0 };
@@ -197,6 +197,46 @@ fn a_process_is_another_program_before_it_starts_again_and_stays_it() {
 }
 
 #[test]
+fn a_process_starts_again_with_another_configuration_and_keeps_it() {
+    let change = |setting| What::Reconfigure { target: Target::Member(0), setting };
+    let done = play(&[change(7), change(0)], &[1, -1, 2, -2]);
+    let changed = |setting| vec![Action::Configure(M0, setting), Action::Kill(M0)];
+    let started = vec![Action::Start(M0)];
+    assert_eq!(done, [changed(7), started.clone(), changed(0), started]);
+}
+
+#[test]
+fn a_clock_jumps_once_for_each_fault() {
+    let jump = |ahead_ns| What::ClockJump { target: Target::Member(0), ahead_ns };
+    let done = play(&[jump(5), jump(7)], &[1, 2, -1, -2]);
+    assert_eq!(done, [vec![Action::Jump(M0, 5)], vec![Action::Jump(M0, 7)], vec![], vec![]]);
+}
+
+#[test]
+fn a_component_goes_on_when_the_last_fault_is_over() {
+    let hang = |component| What::Hang { target: Target::Member(0), component };
+    let (news, store) = (Component::ApiNews, Component::Store);
+    let done = play(&[hang(news), hang(news), hang(store)], &[1, 2, 3, -1, -2, -3]);
+    let expected = [
+        vec![Action::Hang(M0, news)],
+        vec![],
+        vec![Action::Hang(M0, store)],
+        vec![],
+        vec![Action::GoOn(M0, news)],
+        vec![Action::GoOn(M0, store)],
+    ];
+    assert_eq!(done, expected);
+}
+
+#[test]
+fn each_flood_has_callers_of_its_own() {
+    let flood = |callers| What::Flood { target: Target::Member(0), callers };
+    let done = play(&[flood(30), flood(40)], &[1, 2, -1, -2]);
+    let actions = [Action::Flood(M0, 1, 30), Action::Flood(M0, 2, 40), Action::Ebb(M0, 1), Action::Ebb(M0, 2)];
+    assert_eq!(done, actions.map(|action| vec![action]));
+}
+
+#[test]
 fn troubles_of_a_link_add_up() {
     let delay = What::Delay { target: Target::Member(0), delay_ns: 10, jitter_ns: 1 };
     let loss = What::Loss { target: Target::Member(1), permille: 500 };
@@ -258,6 +298,8 @@ fn all_is_well_when_every_fault_is_over() {
 fn availability_is_judged_by_what_faults_take_away() {
     let on = |what: &What| consequences(what, &resolve(what.target(), &Situation::default(), TOPOLOGY), TOPOLOGY);
     assert_eq!(on(&kill()).disabled, [0]);
+    let hang = |component| What::Hang { target: Target::Leader, component };
+    assert_eq!([hang(Component::Store), hang(Component::Scheduler)].map(|what| on(&what).disabled.len()), [1, 0]);
     assert_eq!(on(&What::Replace { target: Target::Leader, newer: true }).disabled, [0]);
     assert_eq!(on(&partition(Target::Follower, Cut::Inbound)).severed, [(0, 1), (2, 1)]);
     assert_eq!(on(&partition(Target::Client(0), Cut::Symmetric)), Consequences::default());

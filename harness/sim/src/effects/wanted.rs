@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use faults::{ContainerFault, DiskFault, Ns, What};
+use faults::{Component, ContainerFault, DiskFault, Ns, What};
 
 use super::aim::{clogged_links, cut_links, lagging_links, links_from, links_of};
 use super::{Active, Host, Topology};
@@ -18,6 +18,10 @@ pub(crate) struct Wanted {
     pub(super) fuses: BTreeMap<(Host, u32), u64>,
     /// By host and fault: on which connection what is said is withheld.
     pub(super) withheld: BTreeMap<(Host, u32), u32>,
+    /// By host and fault: how many callers ask its API server.
+    pub(super) floods: BTreeMap<(Host, u32), u32>,
+    /// What stands still of which process.
+    pub(super) hung: BTreeSet<(Host, Component)>,
 }
 
 /// What ails a directed link.
@@ -51,6 +55,10 @@ pub(super) struct HostTrouble {
     pub(super) expired_ns: Option<Ns>,
     /// Whether its program is replaced by the newer one or by the older one.
     pub(super) newer: Option<bool>,
+    /// By how much faults made its clocks jump.
+    pub(super) jumped_ns: Ns,
+    /// With which configuration its process starts again.
+    pub(super) setting: Option<u32>,
 }
 
 /// What ails a node's containers.
@@ -114,6 +122,8 @@ impl Default for HostTrouble {
             resets: 0,
             expired_ns: None,
             newer: None,
+            jumped_ns: 0,
+            setting: None,
         }
     }
 }
@@ -168,6 +178,10 @@ pub(crate) fn next_step(active: &BTreeMap<u32, Active>, now_ns: Ns) -> Option<Ns
             | What::Withhold { .. }
             | What::Expire { .. }
             | What::Replace { .. }
+            | What::ClockJump { .. }
+            | What::Hang { .. }
+            | What::Reconfigure { .. }
+            | What::Flood { .. }
             | What::Fuse { .. }
             | What::Disk { .. } => None,
         })
@@ -236,6 +250,18 @@ impl Wanted {
             }
             What::Fuse { bytes, .. } => {
                 self.fuses.extend(hosts.map(|host| ((host, active.fault.id), *bytes)));
+            }
+            What::ClockJump { ahead_ns, .. } => hosts.for_each(|host| {
+                let jumped_ns = &mut self.host(host).jumped_ns;
+                *jumped_ns = jumped_ns.saturating_add(*ahead_ns);
+            }),
+            What::Hang { component, .. } => self.hung.extend(hosts.map(|host| (host, *component))),
+            What::Reconfigure { setting, .. } => hosts.for_each(|host| {
+                self.power(host, Power::Killed);
+                self.host(host).setting = Some(*setting);
+            }),
+            What::Flood { callers, .. } => {
+                self.floods.extend(hosts.map(|host| ((host, active.fault.id), *callers)));
             }
             What::Disk { fault, .. } => hosts.for_each(|host| self.host(host).disk.add(fault)),
             What::Expire { .. } => hosts.for_each(|host| {

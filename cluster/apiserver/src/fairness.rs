@@ -1,0 +1,443 @@
+//! How many requests are answered at once, and whose turn it is: a small form of API Priority and Fairness.
+//!
+//! ```text
+//! request -> exempt? -> level (who asks, what for) -> a seat is free? -> answered
+//!                                                       | waits: flows in turn, each in its order
+//!                                                       '-> too many wait, or it waited too long: 429
+//! ```
+//!
+//! The levels, their shares and who is of which are upstream's built-in configuration (KEP-1040,
+//! <https://kubernetes.io/docs/concepts/cluster-administration/flow-control/>). It cannot be changed by objects, a flow has a
+//! queue of its own instead of a hand of shuffled ones, and no level borrows seats of another. Long answers, such as watches,
+//! take a seat only until they begin.
+//!
+//! **Invariant:** a level never executes more requests than it has seats, and no seat is lost
+//! (`whoever_gives_up_leaves_no_seat_behind`).
+
+use crate::auth::{Attributes, User};
+use api::Status;
+use mark::sometimes;
+use rt::time::timeout;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// So many requests of one flow wait at most: upstream's bound of a queue.
+const MAX_WAITING: usize = 50;
+/// So many flows wait at one level at most: upstream's number of queues.
+const MAX_FLOWS: usize = 64;
+/// How long a request waits: a quarter of the minute that it may take, as upstream's.
+const MAX_WAIT: Duration = Duration::from_secs(15);
+/// When whoever was refused should come back, in seconds: upstream's.
+const RETRY_AFTER_S: i32 = 1;
+
+/// A share of the server, for requests of one importance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Leases by which the control plane elects its leaders.
+    LeaderElection,
+    /// What tells that nodes live.
+    NodeHigh,
+    /// Whatever else nodes do.
+    System,
+    /// Controllers and scheduler.
+    WorkloadHigh,
+    /// Service accounts.
+    WorkloadLow,
+    /// Everybody who is known.
+    GlobalDefault,
+    /// Everybody else. Nobody waits here.
+    CatchAll,
+}
+
+impl Level {
+    /// All of them, in order.
+    pub const ALL: [Level; 7] = [
+        Level::LeaderElection,
+        Level::NodeHigh,
+        Level::System,
+        Level::WorkloadHigh,
+        Level::WorkloadLow,
+        Level::GlobalDefault,
+        Level::CatchAll,
+    ];
+
+    /// Upstream's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::LeaderElection => "leader-election",
+            Level::NodeHigh => "node-high",
+            Level::System => "system",
+            Level::WorkloadHigh => "workload-high",
+            Level::WorkloadLow => "workload-low",
+            Level::GlobalDefault => "global-default",
+            Level::CatchAll => "catch-all",
+        }
+    }
+
+    /// Upstream's `nominalConcurrencyShares`.
+    fn shares(self) -> usize {
+        match self {
+            Level::LeaderElection => 10,
+            Level::NodeHigh | Level::WorkloadHigh => 40,
+            Level::System => 30,
+            Level::WorkloadLow => 100,
+            Level::GlobalDefault => 20,
+            Level::CatchAll => 5,
+        }
+    }
+
+    /// Its seats, if all levels together have about `total`: at least one.
+    fn seats(self, total: usize) -> usize {
+        let all: usize = Level::ALL.iter().map(|level| level.shares()).sum();
+        (total * self.shares()).div_ceil(all).max(1)
+    }
+
+    fn waits(self) -> bool {
+        self != Level::CatchAll
+    }
+}
+
+/// At which level a request is answered, and as part of which flow; `None`: at once. The first that fits, in the order of
+/// upstream's `matchingPrecedence`. Pure.
+pub fn classify<'a>(user: &'a User, asks: &Attributes<'a>) -> Option<(Level, &'a str)> {
+    let is_of = |group: &str| user.groups.iter().any(|its| its == group);
+    let probes = asks.verb == "get" && ["/healthz", "/livez", "/readyz"].iter().any(|path| asks.path.starts_with(path));
+    if is_of("system:masters") || (asks.resource.is_empty() && probes) {
+        return None;
+    }
+    let leads = matches!(user.name.as_str(), "system:kube-controller-manager" | "system:kube-scheduler");
+    let of_system = is_of("system:serviceaccounts:kube-system");
+    let lease = (asks.group, asks.resource) == ("coordination.k8s.io", "leases");
+    let renews = lease && asks.namespace == "kube-system" && matches!(asks.verb, "get" | "create" | "update");
+    Some(match () {
+        () if renews && (leads || of_system) => (Level::LeaderElection, &user.name),
+        () if is_of("system:nodes") && (lease || (asks.group, asks.resource) == ("", "nodes")) => {
+            (Level::NodeHigh, &user.name)
+        }
+        () if is_of("system:nodes") => (Level::System, &user.name),
+        () if leads || of_system => (Level::WorkloadHigh, asks.namespace),
+        () if is_of("system:serviceaccounts") => (Level::WorkloadLow, &user.name),
+        () if is_of("system:authenticated") || is_of("system:unauthenticated") => (Level::GlobalDefault, &user.name),
+        () => (Level::CatchAll, &user.name),
+    })
+}
+
+/// One level as it is at one instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LevelView {
+    /// Requests that may be answered at once.
+    pub seats: usize,
+    /// Requests that are.
+    pub executing: usize,
+    /// Requests that wait for it.
+    pub waiting: usize,
+    /// Requests that were refused so far.
+    pub refused: u64,
+}
+
+/// All levels of one server.
+#[derive(Debug)]
+pub struct Fairness {
+    queues: BTreeMap<Level, Arc<Mutex<Queue>>>,
+}
+
+impl Fairness {
+    /// With about so many seats in all.
+    pub fn new(total: usize) -> Self {
+        let queue = |level: Level| Arc::new(Mutex::new(Queue { seats: level.seats(total), ..Queue::default() }));
+        Self { queues: Level::ALL.into_iter().map(|level| (level, queue(level))).collect() }
+    }
+
+    /// Returns when the request's turn has come, which it is until the seat is dropped.
+    ///
+    /// # Errors
+    /// 429: too many wait already, or it has waited too long.
+    pub async fn enter(&self, level: Level, flow: &str) -> Result<Seat, Status> {
+        let Some(queue) = self.queues.get(&level) else { return Err(Status::internal("an unknown level")) };
+        let asked = lock(queue).ask(flow, level.waits());
+        let (ticket, turn) = match asked {
+            Asked::Seated => return Ok(Seat { queue: Some(Arc::clone(queue)) }),
+            Asked::Waits(ticket, turn) => (ticket, turn),
+            Asked::Refused => {
+                sometimes!("request refused: too many wait");
+                return Err(refused());
+            }
+        };
+        sometimes!("request waits for a seat");
+        // Dropped with this future too, wherever it is then: a seat that was given meanwhile goes back as the receiver goes.
+        let _waiting = Waiting { queue, flow, ticket };
+        if let Ok(Ok(seat)) = timeout(MAX_WAIT, turn).await {
+            return Ok(seat);
+        }
+        sometimes!("request refused: it waited too long");
+        lock(queue).refused += 1;
+        Err(refused())
+    }
+
+    /// How they stand.
+    pub fn view(&self) -> BTreeMap<&'static str, LevelView> {
+        self.queues.iter().map(|(level, queue)| (level.name(), lock(queue).view())).collect()
+    }
+}
+
+fn refused() -> Status {
+    Status::too_many_requests("Too many requests, please try again later.", RETRY_AFTER_S)
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The right to be answered now.
+#[derive(Debug)]
+pub struct Seat {
+    /// `None` once it was passed on.
+    queue: Option<Arc<Mutex<Queue>>>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let Some(queue) = &self.queue else { return };
+        loop {
+            // Given without the lock: whoever does not take it any more drops it at once.
+            let Some(turn) = lock(queue).leave() else { return };
+            match turn.send(Seat { queue: Some(Arc::clone(queue)) }) {
+                Ok(()) => return,
+                Err(mut seat) => seat.queue = None,
+            }
+        }
+    }
+}
+
+/// A request that waits. However that ends, it is in no queue afterwards.
+struct Waiting<'a> {
+    queue: &'a Mutex<Queue>,
+    flow: &'a str,
+    ticket: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        lock(self.queue).forget(self.flow, self.ticket);
+    }
+}
+
+/// One level.
+#[derive(Debug, Default)]
+struct Queue {
+    seats: usize,
+    executing: usize,
+    /// By flow, who waits; none of them is empty.
+    flows: BTreeMap<String, VecDeque<(u64, oneshot::Sender<Seat>)>>,
+    /// The flow whose turn it was last.
+    last: String,
+    tickets: u64,
+    refused: u64,
+}
+
+enum Asked {
+    Seated,
+    Waits(u64, oneshot::Receiver<Seat>),
+    Refused,
+}
+
+impl Queue {
+    fn ask(&mut self, flow: &str, waits: bool) -> Asked {
+        if self.executing < self.seats {
+            self.executing += 1;
+            return Asked::Seated;
+        }
+        let full = match self.flows.get(flow) {
+            Some(waiting) => waiting.len() >= MAX_WAITING,
+            None => self.flows.len() >= MAX_FLOWS,
+        };
+        if full || !waits {
+            self.refused += 1;
+            return Asked::Refused;
+        }
+        self.tickets += 1;
+        let (give, turn) = oneshot::channel();
+        self.flows.entry(flow.to_owned()).or_default().push_back((self.tickets, give));
+        Asked::Waits(self.tickets, turn)
+    }
+
+    /// A seat is free: whose turn it is now, if anybody waits; it stays taken then.
+    fn leave(&mut self) -> Option<oneshot::Sender<Seat>> {
+        let after = self.flows.range::<str, _>((Bound::Excluded(self.last.as_str()), Bound::Unbounded)).next();
+        let Some(flow) = after.or_else(|| self.flows.iter().next()).map(|(flow, _)| flow.clone()) else {
+            self.executing -= 1;
+            return None;
+        };
+        let waiting = self.flows.get_mut(&flow)?;
+        let turn = waiting.pop_front().map(|(_, turn)| turn);
+        if waiting.is_empty() {
+            self.flows.remove(&flow);
+        }
+        self.last = flow;
+        turn
+    }
+
+    fn forget(&mut self, flow: &str, ticket: u64) {
+        if let Some(waiting) = self.flows.get_mut(flow) {
+            waiting.retain(|(its, _)| *its != ticket);
+            if waiting.is_empty() {
+                self.flows.remove(flow);
+            }
+        }
+    }
+
+    fn view(&self) -> LevelView {
+        let waiting = self.flows.values().map(VecDeque::len).sum();
+        LevelView { seats: self.seats, executing: self.executing, waiting, refused: self.refused }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+
+    fn level_of(name: &str, groups: &[&str], verb: &str, path: &str) -> String {
+        // `group/namespace/resource` of a path that is a resource's.
+        let parts: Vec<&str> = path.split('/').collect();
+        let mut asks = Attributes { verb, path, ..Attributes::default() };
+        if let [group, namespace, resource] = parts[..] {
+            (asks.group, asks.namespace, asks.resource) = (group, namespace, resource);
+        }
+        classify(&User::new(name, groups), &asks)
+            .map_or("exempt".to_owned(), |(level, flow)| format!("{} {flow}", level.name()))
+    }
+
+    #[test]
+    fn who_asks_for_what_is_of_which_level() {
+        let known = "system:authenticated";
+        let node = |verb, path| level_of("system:node:n1", &["system:nodes", known], verb, path);
+        let manager = |verb, path| level_of("system:kube-controller-manager", &[known], verb, path);
+        let account = |groups: &[&str], path| level_of("system:serviceaccount:a:b", groups, "get", path);
+        let lease = "coordination.k8s.io/kube-system/leases";
+        assert_eq!(level_of("admin", &["system:masters"], "list", "/a/pods"), "exempt");
+        assert_eq!(level_of("system:anonymous", &["system:unauthenticated"], "get", "/readyz"), "exempt");
+        assert_eq!(manager("update", lease), "leader-election system:kube-controller-manager");
+        assert_eq!(level_of("system:kube-scheduler", &[known], "get", lease), "leader-election system:kube-scheduler");
+        assert_eq!(manager("list", lease), "workload-high kube-system");
+        assert_eq!(manager("create", "/shop/pods"), "workload-high shop");
+        assert_eq!(node("update", "coordination.k8s.io/kube-node-lease/leases"), "node-high system:node:n1");
+        assert_eq!(node("create", "events.k8s.io/a/events"), "system system:node:n1");
+        assert_eq!(
+            account(&["system:serviceaccounts", known], "apps/a/deployments"),
+            "workload-low system:serviceaccount:a:b"
+        );
+        assert_eq!(
+            account(&["system:serviceaccounts:kube-system", "system:serviceaccounts", known], "apps/a/deployments"),
+            "workload-high a"
+        );
+        assert_eq!(level_of("ann", &[known], "get", "/version"), "global-default ann");
+        assert_eq!(level_of("nobody", &[], "get", "/version"), "catch-all nobody");
+    }
+
+    #[test]
+    fn seats_follow_the_shares_and_none_has_none() {
+        let seats = |total| Level::ALL.map(|level| level.seats(total));
+        assert_eq!(seats(600), [25, 98, 74, 98, 245, 49, 13]);
+        assert_eq!(seats(0), [1; 7]);
+    }
+
+    type Turn<'a> = Pin<Box<dyn Future<Output = Result<Seat, Status>> + 'a>>;
+
+    /// What is asked for, each once polled.
+    struct Crowd<'a>(Vec<Turn<'a>>);
+
+    fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    impl<'a> Crowd<'a> {
+        fn of(fairness: &'a Fairness, flow: &'a str, count: usize) -> Self {
+            let mut all: Vec<Turn<'a>> = Vec::new();
+            for _ in 0..count {
+                let mut one: Turn<'a> = Box::pin(fairness.enter(Level::GlobalDefault, flow));
+                assert!(poll(one.as_mut()).is_pending());
+                all.push(one);
+            }
+            Self(all)
+        }
+    }
+
+    fn in_a_runtime(test: impl FnOnce() + Send) {
+        rt::task::block_on(async { test() });
+    }
+
+    /// One seat for everybody, and it is taken.
+    fn full() -> (Fairness, Seat) {
+        let fairness = Fairness::new(0);
+        let seat = match poll(pin!(fairness.enter(Level::GlobalDefault, "first"))) {
+            Poll::Ready(Ok(seat)) => seat,
+            other => panic!("{other:?}"),
+        };
+        (fairness, seat)
+    }
+
+    #[test]
+    fn a_crowd_delays_another_flow_by_one_turn() {
+        in_a_runtime(|| {
+            let (fairness, seat) = full();
+            let mut crowd = Crowd::of(&fairness, "crowd", 40);
+            let mut other = Crowd::of(&fairness, "other", 1);
+            drop(seat);
+            let Poll::Ready(Ok(first)) = poll(crowd.0[0].as_mut()) else { panic!("in order") };
+            assert!(poll(crowd.0[1].as_mut()).is_pending());
+            drop(first);
+            assert!(matches!(poll(other.0[0].as_mut()), Poll::Ready(Ok(_))));
+            assert!(matches!(poll(crowd.0[1].as_mut()), Poll::Ready(Ok(_))), "a seat goes on when it is dropped");
+        });
+    }
+
+    #[test]
+    fn more_than_may_wait_are_refused_and_others_are_not() {
+        in_a_runtime(|| {
+            let (fairness, _seat) = full();
+            let _crowd = Crowd::of(&fairness, "crowd", MAX_WAITING);
+            let Poll::Ready(Err(status)) = poll(pin!(fairness.enter(Level::GlobalDefault, "crowd"))) else {
+                panic!("too many")
+            };
+            assert_eq!((status.code, status.reason), (429, "TooManyRequests"));
+            assert_eq!(status.details.retry_after_seconds, Some(1));
+            let _other = Crowd::of(&fairness, "other", 1);
+            assert!(matches!(poll(pin!(fairness.enter(Level::NodeHigh, "n1"))), Poll::Ready(Ok(_))));
+            let view = fairness.view()["global-default"];
+            assert_eq!(view, LevelView { seats: 1, executing: 1, waiting: MAX_WAITING + 1, refused: 1 });
+            let names: Vec<String> = (0..MAX_FLOWS).map(|flow| format!("f{flow}")).collect();
+            let _flows: Vec<Crowd<'_>> = names[2..].iter().map(|name| Crowd::of(&fairness, name, 1)).collect();
+            assert!(matches!(poll(pin!(fairness.enter(Level::GlobalDefault, &names[0]))), Poll::Ready(Err(_))));
+            let _last = match poll(pin!(fairness.enter(Level::CatchAll, "x"))) {
+                Poll::Ready(Ok(seat)) => seat,
+                other => panic!("{other:?}"),
+            };
+            assert!(
+                matches!(poll(pin!(fairness.enter(Level::CatchAll, "x"))), Poll::Ready(Err(_))),
+                "nobody waits there"
+            );
+        });
+    }
+
+    #[test]
+    fn whoever_gives_up_leaves_no_seat_behind() {
+        in_a_runtime(|| {
+            let (fairness, seat) = full();
+            let mut crowd = Crowd::of(&fairness, "crowd", 3);
+            // One gives up while it waits, and one when it has the seat and does not know of it yet.
+            drop(crowd.0.remove(0));
+            drop(seat);
+            drop(crowd.0.remove(0));
+            assert!(matches!(poll(crowd.0[0].as_mut()), Poll::Ready(Ok(_))));
+            drop(crowd);
+            let view = fairness.view()["global-default"];
+            assert_eq!((view.executing, view.waiting), (0, 0));
+        });
+    }
+}
