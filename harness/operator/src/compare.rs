@@ -55,6 +55,7 @@ impl State {
             let name = lasting_name(object, &by_uid, OWNERS);
             let mut stripped = object.clone();
             stripped["metadata"]["name"] = Value::Null;
+            stripped["metadata"]["generateName"] = Value::Null;
             for owner in stripped["metadata"]["ownerReferences"].as_array_mut().into_iter().flatten() {
                 let known = owner["uid"].as_str().and_then(|uid| by_uid.get(uid));
                 owner["name"] = known.map_or(Value::Null, |known| lasting_name(known, &by_uid, OWNERS).into());
@@ -77,12 +78,10 @@ fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object["metadata"][field].as_str().unwrap_or_default()
 }
 
-/// An object's name with a `*` for what was generated: what its `generateName` or its controller's name does not say.
+/// An object's name with a `*` for what was generated: what its controller's name or its `generateName` does not say. That of
+/// a controller's object can hold what was generated for the controller.
 fn lasting_name(object: &Value, by_uid: &BTreeMap<&str, &Value>, owners: u32) -> String {
     let (name, stem) = (text(object, "name"), text(object, "generateName"));
-    if !stem.is_empty() {
-        return format!("{stem}*");
-    }
     let references = object["metadata"]["ownerReferences"].as_array();
     let controller = references.into_iter().flatten().find(|owner| owner["controller"] == true);
     let owner = controller.and_then(|owner| by_uid.get(owner["uid"].as_str()?)).filter(|_| owners > 0);
@@ -90,7 +89,8 @@ fn lasting_name(object: &Value, by_uid: &BTreeMap<&str, &Value>, owners: u32) ->
         Some(owner) if name.starts_with(&format!("{}-", text(owner, "name"))) => {
             format!("{}-*", lasting_name(owner, by_uid, owners - 1))
         }
-        Some(_) | None => name.to_owned(),
+        Some(_) | None if stem.is_empty() => name.to_owned(),
+        Some(_) | None => format!("{stem}*"),
     }
 }
 
@@ -233,6 +233,17 @@ mod tests {
         };
         assert_eq!(state("a", "x"), state("b", "y"));
         assert_eq!(state("a", "x").0.keys().next_back().map(String::as_str), Some("ReplicaSet default/web-*"));
+        // Pods tell a `generateName` that holds what was generated for the Deployment.
+        let generated = |random: &str| {
+            let (web, set) = (format!("web-{random}"), format!("web-{random}-hash"));
+            let mut deployment = owned("Deployment", &web, "somebody");
+            deployment.1["metadata"]["generateName"] = json!("web-");
+            let mut pod = owned("Pod", &format!("{set}-x"), &set);
+            pod.1["metadata"]["generateName"] = json!(format!("{set}-"));
+            State::of([deployment, owned("ReplicaSet", &set, &web), pod])
+        };
+        assert_eq!(generated("a").0.keys().nth(1).map(String::as_str), Some("Pod default/web-*-*-*"));
+        assert_eq!(generated("a").0.keys().collect::<Vec<_>>(), generated("b").0.keys().collect::<Vec<_>>());
         let own = owned("Service", "front", "web");
         assert_eq!(State::of([own]).0.keys().next().map(String::as_str), Some("Service default/front"));
     }

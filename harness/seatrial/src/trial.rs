@@ -171,6 +171,14 @@ pub fn failed(record: &Record) -> BTreeSet<String> {
     violated.map(|verdict| verdict.guarantee.to_string()).chain(panicked).collect()
 }
 
+/// When something that [`failed`] names showed first in a judged trial.
+pub fn failed_ns(record: &Record, what: &str) -> Option<Ns> {
+    let violated = record.verdicts.iter().filter(|verdict| verdict.guarantee.to_string() == what);
+    let violations = violated.flat_map(|verdict| &verdict.violations).map(|violation| violation.at_ns);
+    let panics = record.panics.iter().filter(|_| what == CRASH).map(|panic| panic.at_ns);
+    violations.chain(panics).min()
+}
+
 /// The command that repeats a trial.
 pub fn repeat(config: &Config, seed: u64) -> String {
     format!("cargo trial replay --seed {seed}{}", setting_words(config))

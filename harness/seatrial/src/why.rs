@@ -56,7 +56,7 @@ impl Chance {
 /// A machine that cannot start workers.
 pub fn why(arguments: &Why) -> anyhow::Result<Exit> {
     let case = match shrink::failing(&arguments.record, arguments.guarantee.as_ref()) {
-        Ok(case) => case,
+        Ok((case, _)) => case,
         Err(why) => {
             eprintln!("error: {why}");
             return Ok(Exit::USAGE);
@@ -67,7 +67,7 @@ pub fn why(arguments: &Why) -> anyhow::Result<Exit> {
         return Ok(Exit::USAGE);
     }
     let Judged { record, .. } = trial::judged(trial::of_case(&case));
-    let Some(failed_ns) = first_failure(&record, &case.fails) else {
+    let Some(failed_ns) = trial::failed_ns(&record, &case.fails) else {
         println!("{} does not fail when this trial is run again: nothing to explain", case.fails);
         return Ok(Exit::DIVERGENCE);
     };
@@ -87,15 +87,6 @@ pub fn why(arguments: &Why) -> anyhow::Result<Exit> {
     }
     println!("{}", shown(&chances, &record.strikes));
     Ok(Exit::HELD)
-}
-
-/// When this failed first.
-fn first_failure(record: &Record, what: &str) -> Option<Ns> {
-    if what == CRASH {
-        return record.panics.iter().map(|panic| panic.at_ns).min();
-    }
-    let verdicts = record.verdicts.iter().filter(|verdict| verdict.guarantee.to_string() == what);
-    verdicts.flat_map(|verdict| &verdict.violations).map(|violation| violation.at_ns).min()
 }
 
 /// So many instants at which a trial can swerve, in equal steps from the first on and before the last.
@@ -247,8 +238,8 @@ mod tests {
             1,
         ))
         .record;
-        assert_eq!(first_failure(&record, "C1"), None);
+        assert_eq!(trial::failed_ns(&record, "C1"), None);
         record.panics.push(record::Panic { at_ns: 5, host: "s1".into(), message: "it broke".into() });
-        assert_eq!((first_failure(&record, CRASH), first_failure(&record, "C1")), (Some(5), None));
+        assert_eq!((trial::failed_ns(&record, CRASH), trial::failed_ns(&record, "C1")), (Some(5), None));
     }
 }

@@ -13,6 +13,7 @@ use crate::pool::{self, Crew, Done};
 use crate::trial::{self, BUILD, CRASH};
 use crate::{machine, replay, run};
 use anyhow::Context;
+use faults::Ns;
 use indicatif::{ProgressBar, ProgressStyle};
 use record::{CASE_FORMAT, Case, Config};
 use reduce::{Attempt, Stop};
@@ -28,8 +29,8 @@ use std::time::Duration;
 /// # Errors
 /// A machine that cannot start workers or take files.
 pub fn shrink(arguments: &Shrink) -> anyhow::Result<Exit> {
-    let case = match failing(&arguments.record, arguments.guarantee.as_ref()) {
-        Ok(case) => case,
+    let (case, failed_ns) = match failing(&arguments.record, arguments.guarantee.as_ref()) {
+        Ok(failing) => failing,
         Err(why) => {
             eprintln!("error: {why}");
             return Ok(Exit::USAGE);
@@ -52,7 +53,7 @@ pub fn shrink(arguments: &Shrink) -> anyhow::Result<Exit> {
     let case = Case { executor_seed: first, ..case };
     shrinking.keep(&case, "as it was")?;
     let begun = case.clone();
-    let (best, stopped) = reduce::reduce(case, &mut shrinking);
+    let (best, stopped) = reduce::reduce(case, failed_ns, &mut shrinking);
     shrinking.bar.finish_and_clear();
     let ended = match stopped {
         Ok(()) => "no part of it can be left out",
@@ -65,16 +66,16 @@ pub fn shrink(arguments: &Shrink) -> anyhow::Result<Exit> {
     Ok(Exit::HELD)
 }
 
-/// The failing trial that a file holds, and what fails in it: what was asked for, or what failed first and gravest. The
-/// error is one sentence.
-pub fn failing(path: &Path, asked: Option<&String>) -> Result<Case, String> {
+/// The failing trial that a file holds, what fails in it (what was asked for, or what failed first and gravest), and when that
+/// showed first, if the file tells. The error is one sentence.
+pub fn failing(path: &Path, asked: Option<&String>) -> Result<(Case, Option<Ns>), String> {
     if replay::is_case(path) {
         let case = Case::read(path).map_err(|error| error.to_string())?;
         let fails = asked.cloned().unwrap_or_else(|| case.fails.clone());
         if fails.is_empty() {
             return Err(format!("{} does not say what fails in it; say so with --guarantee", path.display()));
         }
-        return Ok(Case { fails, ..case });
+        return Ok((Case { fails, ..case }, None));
     }
     let record = record::read(path, BUILD).map_err(|error| error.to_string())?;
     let failed = trial::failed(&record);
@@ -88,7 +89,8 @@ pub fn failing(path: &Path, asked: Option<&String>) -> Result<Case, String> {
             known.ok_or_else(unknown)?.clone()
         }
     };
-    Ok(Case {
+    let failed_ns = trial::failed_ns(&record, &fails);
+    let case = Case {
         format: CASE_FORMAT,
         fails,
         seed: record.seed,
@@ -97,7 +99,8 @@ pub fn failing(path: &Path, asked: Option<&String>) -> Result<Case, String> {
         // What a scenario's file says of faults has become faults.
         config: Config { rules: None, ..record.config },
         faults: record.schedule.faults,
-    })
+    };
+    Ok((case, failed_ns))
 }
 
 struct Shrinking {

@@ -1,6 +1,6 @@
 //! Which smaller trials are worth trying, and in which order: what is likely to take much away comes first.
 //!
-//! Kinds of fault, then single faults (delta debugging: Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing
+//! What comes after it failed, then kinds of fault, then single faults (delta debugging: Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing
 //! Input", 2002), then their durations, the trial's own length, and what its users do, until nothing more can go.
 //!
 //! **Invariant:** every case that is kept failed when it was tried (`only_what_failed_is_kept`).
@@ -28,10 +28,11 @@ pub enum Stop {
     Failed(anyhow::Error),
 }
 
-/// Makes a failing case as small as it gets: the result fails too. What stopped it comes with the best so far.
-pub fn reduce(case: Case, attempt: &mut impl Attempt) -> (Case, Result<(), Stop>) {
+/// Makes a failing case as small as it gets: the result fails too. What stopped it comes with the best so far. `failed_ns`
+/// is when it failed, if that is known.
+pub fn reduce(case: Case, failed_ns: Option<Ns>, attempt: &mut impl Attempt) -> (Case, Result<(), Stop>) {
     let mut reduction = Reduction { best: case, attempt };
-    let stopped = reduction.all();
+    let stopped = reduction.until(failed_ns).and_then(|()| reduction.all());
     (reduction.best, stopped)
 }
 
@@ -60,6 +61,25 @@ impl<A: Attempt> Reduction<'_, A> {
             if (Case { executor_seed: before.executor_seed, ..self.best.clone() }) == before {
                 break;
             }
+        }
+        Ok(())
+    }
+
+    /// Ends the trial soon after it failed, which makes all further tries shorter; else leaves out at least what strikes
+    /// afterwards. What was to last longer is healed as the faults end.
+    fn until(&mut self, failed_ns: Option<Ns>) -> Result<(), Stop> {
+        let Some(failed_ns) = failed_ns else { return Ok(()) };
+        let earlier = self.without(|fault| fault.when.earliest() > failed_ns);
+        let end_ns = (failed_ns + 1).next_multiple_of(SECOND_NS);
+        let mut case = earlier.clone();
+        let Config { faults_ns, calm_ns, .. } = &mut case.config;
+        let calm_until_ns = end_ns.saturating_sub(*faults_ns) + SECOND_NS;
+        (*faults_ns, *calm_ns) = (end_ns.min(*faults_ns), calm_until_ns.min(*calm_ns));
+        for fault in case.faults.iter_mut().filter(|fault| !fault.kind.outlasts()) {
+            fault.for_ns = fault.for_ns.min(case.config.faults_ns - fault.when.earliest());
+        }
+        if !self.keep_if_fails(case, "until it failed")? {
+            self.keep_if_fails(earlier, "faults until it failed")?;
         }
         Ok(())
     }
@@ -247,8 +267,26 @@ mod tests {
 
     fn reduced(most: u32, when: impl Fn(&Case) -> bool) -> (Case, bool, Vec<Case>) {
         let mut fails = Fails { when, tried: 0, most, kept: vec![] };
-        let (best, stopped) = reduce(case(), &mut fails);
+        let (best, stopped) = reduce(case(), None, &mut fails);
         (best, stopped.is_ok(), fails.kept)
+    }
+
+    #[test]
+    fn what_comes_after_it_failed_goes_first() {
+        let begun = |failed_ns, most, when: fn(&Case) -> bool| {
+            let mut fails = Fails { when, tried: 0, most, kept: vec![] };
+            let best = reduce(case(), Some(failed_ns), &mut fails).0;
+            (best.faults.len(), best.config.faults_ns / SECOND_NS, best.config.calm_ns / SECOND_NS, best.faults)
+        };
+        let (faults, faults_s, calm_s, left) = begun(9 * SECOND_NS + 7, 1, |_| true);
+        assert_eq!((faults, faults_s, calm_s), (10, 10, 1));
+        assert_eq!([1, 2, 9].map(|at: usize| left[at].for_ns / SECOND_NS), [8, 8, 1]);
+        let whole = case().config;
+        let end_ns = whole.faults_ns + 3 * SECOND_NS;
+        let (_, faults_s, calm_s, _) = begun(end_ns - 5, 1, |_| true);
+        assert_eq!((faults_s, calm_s), (whole.faults_ns / SECOND_NS, 4), "in the calm");
+        let in_full = |case: &Case| case.config.calm_ns == sim::scenario("store").expect("there is one").calm_ns;
+        assert_eq!(begun(9 * SECOND_NS, 2, in_full).0, 10, "only later faults can go");
     }
 
     fn ids(case: &Case) -> Vec<u32> {
