@@ -26,8 +26,8 @@ use tokio::sync::oneshot;
 
 /// So many requests of one flow wait at most: upstream's bound of a queue.
 const MAX_WAITING: usize = 50;
-/// So many flows wait at one level at most: upstream's number of queues.
-const MAX_FLOWS: usize = 64;
+/// So many requests wait at one level at most: as many as upstream's 64 queues hold.
+const MAX_WAITING_AT_LEVEL: usize = 64 * MAX_WAITING;
 /// How long a request waits: a quarter of the minute that it may take, as upstream's.
 const MAX_WAIT: Duration = Duration::from_secs(15);
 /// When whoever was refused should come back, in seconds: upstream's.
@@ -232,6 +232,8 @@ struct Queue {
     executing: usize,
     /// By flow, who waits; none of them is empty.
     flows: BTreeMap<String, VecDeque<(u64, oneshot::Sender<Seat>)>>,
+    /// In all of them.
+    waiting: usize,
     /// The flow whose turn it was last.
     last: String,
     tickets: u64,
@@ -250,17 +252,15 @@ impl Queue {
             self.executing += 1;
             return Asked::Seated;
         }
-        let full = match self.flows.get(flow) {
-            Some(waiting) => waiting.len() >= MAX_WAITING,
-            None => self.flows.len() >= MAX_FLOWS,
-        };
-        if full || !waits {
+        let of_flow = self.flows.get(flow).map_or(0, VecDeque::len);
+        if !waits || of_flow >= MAX_WAITING || self.waiting >= MAX_WAITING_AT_LEVEL {
             self.refused += 1;
             return Asked::Refused;
         }
         self.tickets += 1;
         let (give, turn) = oneshot::channel();
         self.flows.entry(flow.to_owned()).or_default().push_back((self.tickets, give));
+        self.waiting += 1;
         Asked::Waits(self.tickets, turn)
     }
 
@@ -273,6 +273,7 @@ impl Queue {
         };
         let waiting = self.flows.get_mut(&flow)?;
         let turn = waiting.pop_front().map(|(_, turn)| turn);
+        self.waiting -= 1;
         if waiting.is_empty() {
             self.flows.remove(&flow);
         }
@@ -282,7 +283,9 @@ impl Queue {
 
     fn forget(&mut self, flow: &str, ticket: u64) {
         if let Some(waiting) = self.flows.get_mut(flow) {
+            let before = waiting.len();
             waiting.retain(|(its, _)| *its != ticket);
+            self.waiting -= before - waiting.len();
             if waiting.is_empty() {
                 self.flows.remove(flow);
             }
@@ -290,8 +293,7 @@ impl Queue {
     }
 
     fn view(&self) -> LevelView {
-        let waiting = self.flows.values().map(VecDeque::len).sum();
-        LevelView { seats: self.seats, executing: self.executing, waiting, refused: self.refused }
+        LevelView { seats: self.seats, executing: self.executing, waiting: self.waiting, refused: self.refused }
     }
 }
 
@@ -411,9 +413,10 @@ mod tests {
             assert!(matches!(poll(pin!(fairness.enter(Level::NodeHigh, "n1"))), Poll::Ready(Ok(_))));
             let view = fairness.view()["global-default"];
             assert_eq!(view, LevelView { seats: 1, executing: 1, waiting: MAX_WAITING + 1, refused: 1 });
-            let names: Vec<String> = (0..MAX_FLOWS).map(|flow| format!("f{flow}")).collect();
-            let _flows: Vec<Crowd<'_>> = names[2..].iter().map(|name| Crowd::of(&fairness, name, 1)).collect();
-            assert!(matches!(poll(pin!(fairness.enter(Level::GlobalDefault, &names[0]))), Poll::Ready(Err(_))));
+            let names: Vec<String> = (0..MAX_WAITING_AT_LEVEL).map(|flow| format!("f{flow}")).collect();
+            let left = MAX_WAITING_AT_LEVEL - MAX_WAITING - 1;
+            let _flows: Vec<Crowd<'_>> = names[..left].iter().map(|name| Crowd::of(&fairness, name, 1)).collect();
+            assert!(matches!(poll(pin!(fairness.enter(Level::GlobalDefault, "last"))), Poll::Ready(Err(_))));
             let _last = match poll(pin!(fairness.enter(Level::CatchAll, "x"))) {
                 Poll::Ready(Ok(seat)) => seat,
                 other => panic!("{other:?}"),
