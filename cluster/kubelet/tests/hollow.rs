@@ -1,5 +1,6 @@
 //! The hollow runtime alone, on a simulated host whose disk stands still.
 #![cfg(madsim)]
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing where it stands")]
 
 use kubelet::hollow::{Fault, HollowFaults, Target};
 use kubelet::runtime::{ContainerConfig, ContainerState, SandboxConfig};

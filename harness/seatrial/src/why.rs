@@ -19,7 +19,7 @@ use crate::trial::{self, CRASH, Judged};
 use crate::{machine, run, shrink};
 use anyhow::Context;
 use faults::Ns;
-use record::{Backend, Case, Record, SAMPLE_NS, Strike};
+use record::{Backend, Case, SAMPLE_NS, Strike};
 use serde::{Deserialize, Serialize};
 use sim::Swerve;
 use std::collections::{BTreeMap, BTreeSet};
