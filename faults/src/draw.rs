@@ -35,7 +35,7 @@ pub struct Swarm {
 }
 
 impl Default for Swarm {
-    /// Nearly half of the kinds, each up to four times: the 26 kinds then keep about half of the time disturbed, and
+    /// Half of the kinds, each up to four times: the 26 kinds then keep about half of the time disturbed, and
     /// a cluster that recovers in seconds still answers most of what it is asked. In a quiet trial, one or two kinds.
     /// Nodes are lost in most trials that have some, because what comes of it takes most of a trial; and agents are killed in
     /// most, because little can be told of it where something else strikes the same node.
@@ -43,7 +43,7 @@ impl Default for Swarm {
         Self {
             kinds: Kind::STORE.to_vec(),
             quiet_permille: 250,
-            on_permille: 460,
+            on_permille: 520,
             quiet_on_permille: 70,
             most: 4,
             own_permille: BTreeMap::from([(Kind::NodeLost, 850), (Kind::NodeKill, 700)]),

@@ -60,7 +60,7 @@ pub use auth::{AllowAll, Attributes, Authenticator, Authorizer, ConnectionInfo, 
 pub use config::{Build, Config, ServiceCidr};
 pub use credentials::Credentials;
 pub use extension::{Asked, Extension, Told};
-pub use fairness::{Level, LevelView};
+pub use fairness::{Flow, Level, LevelView};
 pub use handler::handle;
 pub use memory::MemoryStore;
 pub use reply::Body;

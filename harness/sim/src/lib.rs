@@ -200,7 +200,7 @@ pub fn swarm(config: &Config) -> Swarm {
 
 /// Of the kinds of fault, how many a trial of an orchestrator switches on, in thousandths: there are nearly twice as
 /// many as for a store, and the time that a rollout takes must now and then pass undisturbed.
-const CLUSTER_ON_PERMILLE: u32 = 345;
+const CLUSTER_ON_PERMILLE: u32 = 375;
 
 /// Names of all scenarios, with what they are.
 pub const SCENARIOS: [(&str, &str); 7] = [

@@ -469,7 +469,11 @@ fn who_asks_is_known_and_may_not_do_everything() {
 fn whoever_asks_too_much_is_told_to_come_back_and_nodes_are_not_kept_waiting() {
     rt::task::block_on(async {
         let user = |last: u8, name: &str, group: &str| ([10, 0, 0, last].into(), apiserver::User::new(name, &[group]));
-        let known = [user(1, "system:node:n1", "system:nodes"), user(2, "ann", "system:authenticated")];
+        let known = [
+            user(1, "system:node:n1", "system:nodes"),
+            user(2, "ann", "system:authenticated"),
+            user(3, "system:kube-scheduler", "system:authenticated"),
+        ];
         let peers = std::sync::Arc::new(apiserver::PeerAuthenticator::new(known.into(), None));
         let config = apiserver::Config { bootstrap: false, max_requests_in_flight: 7, ..apiserver::Config::new("") };
         let store = std::sync::Arc::new(apiserver::MemoryStore::new());
@@ -482,12 +486,13 @@ fn whoever_asks_too_much_is_told_to_come_back_and_nodes_are_not_kept_waiting() {
             (response.status().as_u16(), later)
         };
         assert_eq!(ask(2, "/api/v1/pods").await, (200, "-".to_owned()));
-        let one = core.fairness.enter(apiserver::Level::GlobalDefault, "ann").await.unwrap();
+        let ann = || apiserver::Flow::new("global-default", "ann");
+        let one = core.fairness.enter(apiserver::Level::GlobalDefault, ann()).await.unwrap();
         let waiting: Vec<_> = (0..50)
             .map(|_| {
                 let core = std::sync::Arc::clone(&core);
                 rt::task::spawn("waits", async move {
-                    core.fairness.enter(apiserver::Level::GlobalDefault, "ann").await.map(drop)
+                    core.fairness.enter(apiserver::Level::GlobalDefault, ann()).await.map(drop)
                 })
             })
             .collect();
@@ -497,12 +502,17 @@ fn whoever_asks_too_much_is_told_to_come_back_and_nodes_are_not_kept_waiting() {
         assert_eq!(ask(2, "/api/v1/pods").await, (429, "1".to_owned()));
         assert_eq!(ask(2, "/readyz").await.0, 200, "whoever probes is exempt");
         assert_eq!(ask(1, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1").await.0, 404);
+        assert_eq!(ask(3, "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-scheduler").await.0, 404);
         drop(one);
         for task in waiting {
             task.await.unwrap().unwrap();
         }
         assert_eq!(ask(2, "/api/v1/pods").await.0, 200);
-        assert_eq!(core.view().levels["global-default"].executing, 0);
+        let request = http::Request::builder().uri("/api/v1/pods?watch=true").body(bytes::Bytes::new()).unwrap();
+        let watch = apiserver::handle(&core, &SocketAddr::from(([10, 0, 0, 2], 7)).into(), request).await;
+        assert_eq!(watch.status().as_u16(), 200);
+        assert_eq!(core.view().levels["global-default"].executing, 0, "a watch has a seat until it begins");
+        drop(watch);
     });
 }
 

@@ -192,20 +192,20 @@ impl World {
     /// The speed of both clocks of `host` from now on, in thousandths of true time; 0 freezes them and every timer.
     /// They go on from what they show.
     pub fn set_rate(&self, host: HostId, permille: u32) {
-        assert_ne!(host, HARNESS, "the harness's clock is true");
-        let now = self.hosts_now_ns();
-        self.timers(|timers| timers.set_rate(host.0, permille, now));
-        if let Some(turmoil) = &self.0.turmoil {
-            turmoil.rate_changed();
-        }
+        self.change_clock(host, |timers, now| timers.set_rate(host.0, permille, now));
     }
 
     /// Both clocks of `host` show so much more from now on, as after a machine was suspended whose clocks count that time.
     /// Whoever sleeps by them for less wakes up.
     pub fn jump(&self, host: HostId, ns: Ns) {
+        self.change_clock(host, |timers, now| timers.jump(host.0, ns, now));
+    }
+
+    /// Changes a clock at the present of the hosts, and lets sleeps know.
+    fn change_clock(&self, host: HostId, change: impl FnOnce(&mut Timers, Ns)) {
         assert_ne!(host, HARNESS, "the harness's clock is true");
         let now = self.hosts_now_ns();
-        self.timers(|timers| timers.jump(host.0, ns, now));
+        self.timers(|timers| change(timers, now));
         if let Some(turmoil) = &self.0.turmoil {
             turmoil.rate_changed();
         }

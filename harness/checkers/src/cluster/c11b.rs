@@ -239,35 +239,31 @@ mod tests {
         other.flags(check, "member 2");
     }
 
+    /// The overlap, judged while this was done to a member from 45 s until `until_s`.
+    fn judge(kind: Kind, member: u32, until_s: u64, what: What, excused: bool) {
+        let mut tale = overlap();
+        tale.strike(kind, 45, until_s).members = vec![member];
+        tale.record.schedule.faults = vec![Fault { id: 0, kind, when: When::At(0), for_ns: 0, what }];
+        if excused {
+            tale.passes(check, Guarantee::C11B, 2);
+        } else {
+            tale.flags(check, "member 2");
+        }
+    }
+
     #[test]
     fn an_election_that_hangs_cannot_say_that_it_is_over() {
         for (component, excused) in [(Component::Election, true), (Component::Informers, false)] {
-            let mut tale = overlap();
-            tale.strike(Kind::ComponentHang, 45, 52).members = vec![0];
             let what = What::Hang { target: Target::Member(0), component };
-            let fault = Fault { id: 0, kind: Kind::ComponentHang, when: When::At(0), for_ns: 0, what };
-            tale.record.schedule.faults = vec![fault];
-            if excused {
-                tale.passes(check, Guarantee::C11B, 2);
-            } else {
-                tale.flags(check, "member 2");
-            }
+            judge(Kind::ComponentHang, 0, 52, what, excused);
         }
     }
 
     #[test]
     fn a_clock_that_drifts_within_bounds_excuses_nobody() {
         for (permille, excused) in [(1_100, false), (1_101, true), (700, true)] {
-            let mut tale = overlap();
-            tale.strike(Kind::ClockDrift, 45, 48).members = vec![2];
             let what = What::ClockDrift { target: Target::Member(2), permille };
-            let fault = Fault { id: 0, kind: Kind::ClockDrift, when: When::At(0), for_ns: 0, what };
-            tale.record.schedule.faults = vec![fault];
-            if excused {
-                tale.passes(check, Guarantee::C11B, 2);
-            } else {
-                tale.flags(check, "member 2");
-            }
+            judge(Kind::ClockDrift, 2, 48, what, excused);
         }
     }
 }
