@@ -75,6 +75,9 @@ fn faults(summary: &Summary, colour: bool) -> String {
     lines.join("\n")
 }
 
+/// Marks that were never said are named up to so many: a few trials miss more than anybody reads on a terminal.
+const NAMED_MARKS: usize = 20;
+
 fn figures(summary: &Summary, colour: bool) -> String {
     let Operations { total, succeeded, refused, unknown, overlapping } = summary.operations;
     let failed = summary.trials - summary.held;
@@ -98,7 +101,8 @@ fn figures(summary: &Summary, colour: bool) -> String {
     let reached = summary.marks.len() - never.len();
     let marks = match never.as_slice() {
         [] => format!("{reached} reached"),
-        never => format!("{reached} reached; never: {}", never.join(", ")),
+        few if few.len() <= NAMED_MARKS => format!("{reached} reached; never: {}", few.join(", ")),
+        many => format!("{reached} reached, {} never: the report has their names", many.len()),
     };
 
     let mut lines = vec![("trials", trials, failed > 0)];
@@ -228,6 +232,16 @@ mod tests {
             marks            1 reached; never: torn tail cut, watch overtaken by compaction"#]].assert_eq(&table);
         let widest = table.lines().filter(|line| line.contains('|')).map(str::len).max();
         assert!(widest.unwrap() <= 120);
+    }
+
+    #[test]
+    fn more_marks_than_anybody_reads_are_counted_and_not_named() {
+        let mut summary = two_trials();
+        let unreached: Vec<String> = (0..NAMED_MARKS).map(|number| format!("mark {number}")).collect();
+        summary.expect_marks(unreached.iter().map(String::as_str));
+        let many = unreached.len() + two_trials().never_reached().len();
+        let last = format!("marks            1 reached, {many} never: the report has their names");
+        assert_eq!(summary.table().lines().last(), Some(&*last));
     }
 
     #[test]

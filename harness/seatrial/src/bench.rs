@@ -8,6 +8,7 @@
 use crate::cli::{Bench, Setting};
 use crate::exit::Exit;
 use crate::machine;
+use crate::progress::Progress;
 use crate::trial::{self, seconds};
 use record::Config;
 use serde::Serialize;
@@ -53,7 +54,7 @@ struct Measured {
     quiet_simulated_per_cpu_s: f64,
     /// CPU time of this trial over that of the quiet one.
     times_quiet: f64,
-    /// What was asked of the API most, and how often per simulated second.
+    /// What was asked of the API most, and its part of all that the servers which ran at the end had answered.
     asked_most: Vec<(String, f64)>,
     /// Shares of CPU time by what it was spent on, the largest first; they add up to 1.
     shares: Vec<(String, f64)>,
@@ -90,14 +91,16 @@ pub fn bench(arguments: &Bench) -> anyhow::Result<Exit> {
         }
     };
     let mut all = Vec::new();
+    let mut progress = Progress::of(configs.len() as u64 * trials_of(arguments.seeds), "trials");
     for config in configs {
         let config = without_a_quiet_tail(of_length(config, arguments.seconds));
-        let measured = measure(&config, arguments.seeds);
+        let measured = measure(&config, arguments.seeds, &mut progress);
         if !arguments.json {
-            println!("{}", shown(&measured));
+            progress.suspend(|| println!("{}", shown(&measured)));
         }
         all.push(measured);
     }
+    progress.end();
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&all)?);
     } else if all.len() > 1 {
@@ -171,15 +174,20 @@ const BUSY_WRITES_PER_KS: u32 = 2_000;
 /// What the users need to leave everything in order, and the readers to read the end state.
 const TAIL_NS: u64 = 10_000_000_000;
 
-fn measure(config: &Config, seeds: u64) -> Measured {
+/// Trials that it takes to measure with so many seeds.
+fn trials_of(seeds: u64) -> u64 {
+    1 + 3 * seeds
+}
+
+fn measure(config: &Config, seeds: u64, progress: &mut Progress) -> Measured {
     let quiet = Config { rate: QUIET_RATE, faults: false, ..config.clone() };
     // The first trial of a process pays for pages and caches of all.
-    once(config, 1);
+    once(config, 1, progress);
     machine::forget_peak();
-    let mut trials: Vec<Once> = (1..=seeds).map(|seed| once(config, seed)).collect();
-    let mut quiets: Vec<Once> = (1..=seeds).map(|seed| once(&quiet, seed)).collect();
+    let mut trials: Vec<Once> = (1..=seeds).map(|seed| once(config, seed, progress)).collect();
+    let mut quiets: Vec<Once> = (1..=seeds).map(|seed| once(&quiet, seed, progress)).collect();
     let peak_bytes = machine::peak_bytes();
-    let shares = shares(config, seeds);
+    let shares = shares(config, seeds, progress);
     let by_ratio = |a: &Once, b: &Once| a.ratio().total_cmp(&b.ratio());
     trials.sort_by(by_ratio);
     quiets.sort_by(by_ratio);
@@ -211,10 +219,11 @@ fn measure(config: &Config, seeds: u64) -> Measured {
     }
 }
 
-fn once(config: &Config, seed: u64) -> Once {
+fn once(config: &Config, seed: u64, progress: &mut Progress) -> Once {
     let begun_ns = machine::cpu_ns();
     let judged = trial::judged(sim::Trial { twin: false, ..sim::trial(config.clone(), seed) });
     let cpu_ns = machine::cpu_ns() - begun_ns;
+    progress.step();
     let record = &judged.record;
     let requests = record.cluster.requests.iter().sum();
     let asked = record.cluster.end.requests.clone();
@@ -222,10 +231,11 @@ fn once(config: &Config, seed: u64) -> Once {
     Once { cpu_ns, simulated_ns: record.ended_ns, operations, requests, network_events, asked }
 }
 
-/// What API servers were asked most, the most frequent first.
+/// What API servers were asked most, the most frequent first, each with its part of the whole.
 fn asked_most(once: &Once) -> Vec<(String, f64)> {
-    let rate = |count: u64| count as f64 / seconds(once.simulated_ns);
-    let mut asked: Vec<(String, f64)> = once.asked.iter().map(|(what, count)| (what.clone(), rate(*count))).collect();
+    let all: u64 = once.asked.values().sum();
+    let part = |count: u64| count as f64 / all.max(1) as f64;
+    let mut asked: Vec<(String, f64)> = once.asked.iter().map(|(what, count)| (what.clone(), part(*count))).collect();
     asked.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     asked.truncate(SHOWN_REQUESTS);
     asked
@@ -235,7 +245,7 @@ fn asked_most(once: &Once) -> Vec<(String, f64)> {
 const SHOWN_REQUESTS: usize = 20;
 
 /// Where time goes, over all seeds: by name of task, the checkers, and what is neither.
-fn shares(config: &Config, seeds: u64) -> Vec<(String, f64)> {
+fn shares(config: &Config, seeds: u64, progress: &mut Progress) -> Vec<(String, f64)> {
     let mut spent: BTreeMap<String, u64> = BTreeMap::new();
     let mut total_ns = 0;
     for seed in 1..=seeds {
@@ -244,6 +254,7 @@ fn shares(config: &Config, seeds: u64) -> Vec<(String, f64)> {
         trial.profile = true;
         let judged = trial::judged(trial);
         total_ns += machine::cpu_ns() - begun_ns;
+        progress.step();
         *spent.entry("checkers".to_owned()).or_default() += judged.checkers_ns;
         for (name, cost) in &judged.cost.profile {
             *spent.entry(format!("task {name}")).or_default() += cost.cpu_ns;
@@ -262,6 +273,7 @@ fn shares_of(mut spent: BTreeMap<String, u64>, total_ns: u64) -> Vec<(String, f6
 }
 
 fn shown(it: &Measured) -> String {
+    let percent = |name: &str, share: f64| format!("  {:5.1} %  {name}", share * 100.0);
     let mut lines = vec![
         format!(
             "{} operations per simulated second, {} seeds of {:.0} simulated seconds, all checkers on",
@@ -286,9 +298,10 @@ fn shown(it: &Measured) -> String {
             "  {:.0} API requests per CPU second, {:.1} per simulated second",
             it.requests_per_cpu_s, it.requests_per_simulated_s
         ));
-        lines.extend(it.asked_most.iter().map(|(what, rate)| format!("    {rate:6.2} per s  {what}")));
+        lines.push("  of these, as counted by the servers that ran at the end:".to_owned());
+        lines.extend(it.asked_most.iter().map(|(what, share)| percent(what, *share)));
     }
-    let percent = |name: &str, share: f64| format!("  {:5.1} %  {name}", share * 100.0);
+    lines.push("  of the CPU time:".to_owned());
     let (shown, small): (Vec<_>, Vec<_>) = it.shares.iter().partition(|(_, share)| *share >= SHOWN_SHARE);
     lines.extend(shown.iter().map(|(name, share)| percent(name, *share)));
     lines.push(percent(&format!("{} more", small.len()), small.iter().map(|(_, share)| share).sum()));

@@ -299,7 +299,7 @@ pub struct Determinism {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cargo trial bench                          the standard trial, without a quiet tail
+  cargo trial bench --seeds 1                the standard trial, without a quiet tail
   cargo trial bench --scenario store         a store alone
   cargo trial bench --scenario store --rate 30 --seeds 9
   cargo trial bench --hosts 3+10,5+50,5+200 --seeds 1   how it scales, as a table
@@ -316,7 +316,8 @@ pub struct Bench {
     /// scenario's own]
     #[arg(long, value_name = "M+N,...", value_delimiter = ',', value_parser = hosts)]
     pub hosts: Vec<(u32, u32)>,
-    /// Seeds per figure, of which the median is printed
+    /// Seeds per figure, of which the median is printed; each is run three times, which takes seconds for a store and two
+    /// minutes for the standard trial
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub seeds: u64,
     /// What is tried: a scenario's name, or a file of your own
@@ -460,7 +461,7 @@ pub struct Mutants {
     /// Shrink the first failing trial of each that is found, and tell how many faults it takes
     #[arg(long)]
     pub shrink: bool,
-    /// Build and run nothing
+    /// Build and run nothing: see whether every patch applies, and list them with their numbers, guarantees and sources
     #[arg(long)]
     pub check: bool,
     /// Print JSON instead of the table

@@ -4,6 +4,7 @@ use crate::cargo::{self, Profile};
 use crate::cli::{Determinism, Setting};
 use crate::difference::first_difference;
 use crate::exit::Exit;
+use crate::progress::Progress;
 use crate::trial;
 use anyhow::{Context, bail};
 use std::fs;
@@ -32,6 +33,7 @@ pub fn determinism(arguments: &Determinism) -> anyhow::Result<Exit> {
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     let mut differing = 0;
     let mut bytes = 0;
+    let mut progress = Progress::of(arguments.seeds, "seeds");
     for seed in arguments.seed..arguments.seed.saturating_add(arguments.seeds) {
         let logs = [folder.join(format!("{seed}-dev.log")), folder.join(format!("{seed}-trial.log"))];
         let contents = run_both(&builds, seed, &arguments.setting, &logs)?;
@@ -40,16 +42,20 @@ pub fn determinism(arguments: &Determinism) -> anyhow::Result<Exit> {
             None => logs.iter().try_for_each(fs::remove_file).context("a log cannot be removed")?,
             Some(difference) => {
                 differing += 1;
-                println!(
-                    "seed {seed}: the logs differ at line {}\n  dev:   {}\n  trial: {}",
-                    difference.line,
-                    difference.first_left(),
-                    difference.first_right()
-                );
-                println!("  whole logs: {} {}", logs[0].display(), logs[1].display());
+                progress.suspend(|| {
+                    println!(
+                        "seed {seed}: the logs differ at line {}\n  dev:   {}\n  trial: {}",
+                        difference.line,
+                        difference.first_left(),
+                        difference.first_right()
+                    );
+                    println!("  whole logs: {} {}", logs[0].display(), logs[1].display());
+                });
             }
         }
+        progress.step();
     }
+    progress.end();
     let megabytes = bytes as f64 / 1e6;
     println!(
         "{} seeds, {megabytes:.1} MB of log: {} identical, {differing} differ",

@@ -33,6 +33,7 @@ mod operator;
 mod orchestra;
 mod patch;
 mod pool;
+mod progress;
 mod replay;
 mod report;
 mod run;

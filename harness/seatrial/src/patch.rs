@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Guarantee: C1, C2          any of these may find it; `none` for a change that must not be found
+//! Number: 5                  which bug of the design's catalogue it is; left out where it is none of those
 //! Source: etcd#7331          where such a bug was real
 //! Scenario: squall           what is tried; left out, what `run` tries without `--scenario`
 //! Mechanism: what the change does, in a sentence
@@ -26,6 +27,8 @@ pub struct Patch {
     pub name: String,
     /// Any of these may find it. Empty: a harmless control, which nothing may flag.
     pub guarantees: Vec<String>,
+    /// Its number in the catalogue of bugs that the design wants planted, if it is one of those.
+    pub number: Option<u32>,
     /// Where such a bug was real.
     pub source: String,
     /// In which scenario the trials have to find it.
@@ -115,9 +118,14 @@ pub fn parse(name: &str, text: &str) -> Result<Patch, String> {
         "none" => Vec::new(),
         some => some.split(',').map(|it| it.trim().to_owned()).collect(),
     };
+    let number = match field("Number") {
+        Err(_) => None,
+        Ok(text) => Some(text.parse().map_err(|_| format!("`Number: {text}` is no number"))?),
+    };
     let patch = Patch {
         name: name.to_owned(),
         guarantees,
+        number,
         source: field("Source")?,
         scenario: field("Scenario").unwrap_or_else(|_| STORE.to_owned()),
         mechanism: field("Mechanism")?,
@@ -261,6 +269,15 @@ mod tests {
         assert_eq!(patch(&body).expect("a good patch").scenario, STORE);
         let named = format!("Scenario: squall\n{HEADER}{body}");
         assert_eq!(parse("p", &named).expect("a good patch").scenario, "squall");
+    }
+
+    #[test]
+    fn header_may_have_the_bugs_number() {
+        let body = on_file("@@ -1 +1 @@\n-a\n+b\n");
+        assert_eq!(patch(&body).expect("a good patch").number, None);
+        let numbered = |number: &str| parse("p", &format!("Number: {number}\n{HEADER}{body}"));
+        assert_eq!(numbered("5").expect("a good patch").number, Some(5));
+        assert_eq!(numbered("five"), Err("`Number: five` is no number".to_owned()));
     }
 
     #[test]

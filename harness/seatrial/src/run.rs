@@ -16,11 +16,11 @@
 use crate::cli::{self, Policy, Run, Setting};
 use crate::exit::Exit;
 use crate::pool::{self, Crew, Done, Meter};
+use crate::progress::Progress;
 use crate::search::Search;
 use crate::trial::{self, BUILD, CRASH, Clock};
 use crate::{MARKS, both, interrupt, machine, report};
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
 use record::{Case, Config, Record};
 use reports::{Failure, Guided, Run as Asked, Seeds, Summary};
 use serde::{Deserialize, Serialize};
@@ -158,7 +158,7 @@ pub fn tried(
     let program = machine::this_program()?;
     let worker = || machine::worker(&program, "worker");
     let begun = Begun::now();
-    let bar = progress(seeds.end - seeds.start);
+    let mut progress = Progress::of(seeds.end - seeds.start, "trials");
     let mut results = BTreeMap::new();
     let crew = Crew { slots: cli::jobs(arguments.jobs), hung_after: hung_after(config), stop };
     let meter = Meter::default();
@@ -173,14 +173,14 @@ pub fn tried(
         };
         let jobs = round.places.clone().map(|seed| (seed, job(seed)));
         pool::run_metered(worker, crew, &meter, jobs, |seed, done| {
-            bar.inc(1);
+            progress.step();
             let mut told = match done {
                 Done::Answered(told) => told,
                 Done::Died(why) => died(&job(seed), &why),
             };
             if let Some(line) = &told.headline {
                 // With --json stdout is for machines alone.
-                bar.suspend(|| if arguments.json { eprintln!("{line}") } else { println!("{line}") });
+                progress.suspend(|| if arguments.json { eprintln!("{line}") } else { println!("{line}") });
             }
             over |= (arguments.until_failure && told.headline.is_some()) || spent();
             search.told(seed, std::mem::take(&mut told.situations), told.headline.is_some());
@@ -190,7 +190,7 @@ pub fn tried(
         .context("a worker cannot be started")?;
         over |= stop.load(Ordering::Relaxed);
     }
-    bar.finish_and_clear();
+    progress.end();
     let guided = search.guided();
     let asked = seeds.end - seeds.start;
     // A signal that came when everything was done interrupted nothing.
@@ -303,14 +303,6 @@ pub fn print(summary: &Summary, json: bool) {
     } else {
         println!("{}", summary.tables(std::io::stdout().is_terminal()));
     }
-}
-
-/// On stderr, and only on a terminal.
-fn progress(trials: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} trials, {elapsed} gone, {eta} to go");
-    let bar = ProgressBar::new(trials);
-    // The template is a literal that is seen to be good whenever there is a terminal; without a style there is still a bar.
-    if let Ok(style) = style { bar.with_style(style) } else { bar }
 }
 
 /// What is said of a trial whose worker did not come back, which is left as a file if no seed repeats it.

@@ -15,6 +15,7 @@
 use crate::cli::{self, Why};
 use crate::exit::Exit;
 use crate::pool::{self, Crew, Done};
+use crate::progress::Progress;
 use crate::trial::{self, CRASH, Judged};
 use crate::{machine, run, shrink};
 use anyhow::Context;
@@ -114,6 +115,7 @@ fn explore(arguments: &Why, case: &Case, points: &[Ns]) -> anyhow::Result<BTreeM
         points.iter().flat_map(|at_ns| (1..=arguments.ways).map(|way| Swerve { at_ns: *at_ns, way })).collect();
     let jobs = (0..).zip(&all).map(|(number, swerve)| (number, Branch { case: case.clone(), swerve: *swerve }));
     let swerves: BTreeMap<u64, Swerve> = (0..).zip(all.iter().copied()).collect();
+    let mut progress = Progress::of(all.len() as u64, "other ways");
     pool::run(
         || machine::command(&program, "branch"),
         crew,
@@ -128,10 +130,12 @@ fn explore(arguments: &Why, case: &Case, points: &[Ns]) -> anyhow::Result<BTreeM
                 chance.tried += 1;
                 chance.failed += u32::from(fails);
             }
+            progress.step();
             ControlFlow::Continue(())
         },
     )
     .context("a worker cannot be started")?;
+    progress.end();
     Ok(chances)
 }
 

@@ -325,6 +325,7 @@ mod tests {
         Patch {
             name: "m".into(),
             guarantees: named.iter().map(|name| String::from(*name)).collect(),
+            number: None,
             source: "a test".into(),
             scenario: "squall".into(),
             mechanism: "none".into(),

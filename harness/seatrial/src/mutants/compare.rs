@@ -102,6 +102,7 @@ mod tests {
         let patch = Patch {
             name: name.into(),
             guarantees: vec!["C1".into()],
+            number: None,
             source: "a test".into(),
             scenario: "squall".into(),
             mechanism: "none".into(),

@@ -41,6 +41,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
+use tabled::builder::Builder;
+use tabled::settings::object::Columns;
+use tabled::settings::{Alignment, Style};
 
 /// Where patches lie, from the root.
 const FOLDER: &str = "harness/mutants";
@@ -123,6 +126,7 @@ pub fn mutants(arguments: &Mutants) -> anyhow::Result<Exit> {
     }
     let mut patches: Vec<Patch> = patches.into_iter().filter_map(|(_, parsed)| parsed.ok()).collect();
     if arguments.check {
+        println!("{}", catalogue(&patches));
         println!("{} mutants and {} controls are in order and apply", bugs(&patches), patches.len() - bugs(&patches));
         return Ok(Exit::HELD);
     }
@@ -143,6 +147,21 @@ pub fn mutants(arguments: &Mutants) -> anyhow::Result<Exit> {
     println!("{}", if arguments.json { compare::json(&rows)? } else { compare::table(&rows) });
     let broken = rows.values().flatten().any(|row| row.broken.is_some());
     Ok(if broken { Exit::FAILED } else { Exit::HELD })
+}
+
+/// Which bugs there are, for people: a line each, then the controls' names.
+fn catalogue(patches: &[Patch]) -> String {
+    let (controls, bugs): (Vec<&Patch>, Vec<&Patch>) = patches.iter().partition(|patch| patch.is_control());
+    let mut table = Builder::default();
+    table.push_record(["number", "mutant", "guarantee", "source"]);
+    for bug in bugs {
+        let number = bug.number.map_or_else(String::new, |number| number.to_string());
+        table.push_record([&number, &bug.name, &bug.guarantees.join(", "), &bug.source]);
+    }
+    let mut table = table.build();
+    table.with(Style::psql()).modify(Columns::first(), Alignment::right());
+    let controls: Vec<&str> = controls.iter().map(|control| &*control.name).collect();
+    format!("{table}\ncontrols: {}", controls.join(", "))
 }
 
 /// In which ways mutants are looked for.
