@@ -3,6 +3,9 @@
 use crate::draw::{Draw, FIRST_STRIKE_NS, MS, SECOND};
 use crate::{Component, ContainerFault, Cut, DiskFault, Kind, Ns, Target, What, When};
 
+/// Of the partitions of nodes, so many in a thousand are of all of them.
+const CUT_OFF_PERMILLE: u32 = 150;
+
 impl Draw {
     /// Draws one attack of this kind. Without nodes there is nothing to attack.
     pub(crate) fn cluster_attack(&mut self) {
@@ -11,6 +14,9 @@ impl Draw {
         }
         match self.kind {
             Kind::NodePartition => {
+                if self.chance(CUT_OFF_PERMILLE) {
+                    return self.control_plane_cut_off();
+                }
                 let side = self.nodes();
                 let cut = if self.chance(600) { Cut::ControlPlane } else { Cut::Symmetric };
                 self.absent(What::Partition { side, cut });
@@ -242,6 +248,14 @@ impl Draw {
         let fault = faults[self.between(0, faults.len() as u64 - 1) as usize];
         let for_ns = self.between(2 * SECOND, 40 * SECOND);
         self.at_any_time(for_ns, What::Containers { target, fault });
+    }
+
+    /// All is well but the links between the control plane and the nodes, for longer than it takes to find them lost. Then it
+    /// is the control plane that is away, and whoever evicts what runs there evicts everything.
+    fn control_plane_cut_off(&mut self) {
+        let side = Target::Nodes((0..self.hosts.nodes).collect());
+        let for_ns = self.between(75 * SECOND, 150 * SECOND);
+        self.at_any_time(for_ns, What::Partition { side, cut: Cut::ControlPlane });
     }
 
     /// Nodes are away: mostly shorter than their detection takes, now and then longer than eviction waits.

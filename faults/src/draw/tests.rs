@@ -297,3 +297,22 @@ fn processes_and_nodes_come_back_at_once_and_again_and_again() {
         assert!(kind == Kind::NodePowerLoss || quick.iter().any(|count| *count > 8), "{}: {quick:?}", kind.name());
     }
 }
+
+#[test]
+fn now_and_then_the_control_plane_is_cut_off_for_longer_than_it_waits_for_nodes() {
+    let hosts = Hosts { nodes: 10, zones: 3, ..STORE };
+    let swarm = Swarm { kinds: vec![Kind::NodePartition], on_permille: 1000, quiet_permille: 0, ..Swarm::default() };
+    let drawn: Vec<Fault> = (0..200).flat_map(|seed| draw(&swarm, seed, hosts, 8 * MINUTE).faults).collect();
+    let struck = |fault: &&Fault| match fault.what.target() {
+        Target::Node(_) => 1,
+        Target::Nodes(nodes) => nodes.len(),
+        other => panic!("{other:?}"),
+    };
+    let (all, some): (Vec<&Fault>, Vec<&Fault>) = drawn.iter().partition(|fault| struck(fault) == 10);
+    assert!(all.len() * 10 > drawn.len() && all.len() * 5 < drawn.len(), "{} of {}", all.len(), drawn.len());
+    for fault in all {
+        assert!(matches!(fault.what, What::Partition { cut: Cut::ControlPlane, .. }), "{fault:?}");
+        assert!(fault.for_ns >= 75 * SECOND, "{fault:?}");
+    }
+    assert!(some.iter().all(|fault| struck(fault) <= 3), "most nodes are well otherwise");
+}
