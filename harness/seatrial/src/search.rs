@@ -17,7 +17,7 @@
 
 use crate::cli::Policy;
 use crate::trial;
-use faults::Bounds;
+use faults::{Bounds, Fault};
 use record::{Case, Config, FaultRules};
 use reports::{Guided, Seeds};
 use rt::random::Random;
@@ -212,11 +212,24 @@ impl Search {
             given: self.rules.strikes.iter().map(|fault| fault.id).collect(),
         };
         let faults = faults::mutate(&parent.schedule(), &other.schedule(), &bounds, random.next_u64()).faults;
+        // What a schedule leads to must not hang on one seed: half of the time it strikes the world of another.
+        let own = trial::case_of(sim::trial(self.config.clone(), place));
+        if random.chance(500) && sim::hosts(&own.config) == hosts {
+            return Case { faults: in_the_world_of(&own, faults), ..own };
+        }
         // Another order of ready tasks is another trial too, and the only other one where nothing may strike.
         let another_order = random.chance(500) || faults == parent.faults;
         let executor_seed = if another_order { place } else { parent.executor_seed };
         Case { executor_seed, faults, ..parent.clone() }
     }
+}
+
+/// These faults in a trial whose own are others, those apart that nobody heals: these belong to its seed, as its hosts do.
+fn in_the_world_of(own: &Case, faults: Vec<Fault>) -> Vec<Fault> {
+    let outlasting = own.faults.iter().filter(|fault| fault.kind.outlasts()).cloned();
+    let mut faults: Vec<Fault> = faults.into_iter().filter(|fault| !fault.kind.outlasts()).chain(outlasting).collect();
+    faults.sort_by_key(|fault| (fault.when.earliest(), fault.id));
+    faults
 }
 
 /// What a situation counts that one trial alone reached.
@@ -329,18 +342,28 @@ mod tests {
             search.told(place, situations, place == 4);
         }
         let round = search.round().expect("the second");
-        let seeds: BTreeSet<u64> = round.given.values().map(|case| case.seed).collect();
+        let (of_others, of_parents): (Vec<_>, Vec<_>) =
+            round.given.iter().partition(|(place, case)| case.seed == **place);
+        let seeds: BTreeSet<u64> = of_parents.iter().map(|(_, case)| case.seed).collect();
         assert_eq!(seeds, BTreeSet::from([1, 3]), "the first was new then, and so was the third");
-        let of_third = round.given.values().filter(|case| case.seed == 3).count();
-        assert!(of_third * 2 > round.given.len(), "what one trial alone reached is chosen more often: {of_third}");
-        for (place, case) in &round.given {
-            let parent = trial::case_of(sim::trial(sim::scenario(trial::STORE).expect("there is one"), case.seed));
+        let of_third = of_parents.iter().filter(|(_, case)| case.seed == 3).count();
+        assert!(of_third * 2 > of_parents.len(), "what one trial alone reached is chosen more often: {of_third}");
+        let drawn = |seed| trial::case_of(sim::trial(sim::scenario(trial::STORE).expect("there is one"), seed));
+        let world = |case: &Case| Case { faults: vec![], executor_seed: 0, ..case.clone() };
+        for (place, case) in of_parents {
+            let parent = drawn(case.seed);
             assert_ne!(*case, parent);
-            assert_eq!(
-                Case { faults: vec![], executor_seed: 0, ..case.clone() },
-                Case { faults: vec![], executor_seed: 0, ..parent }
-            );
+            assert_eq!(world(case), world(&parent));
             assert!([case.seed, *place].contains(&case.executor_seed));
+        }
+        assert!(!of_others.is_empty(), "a schedule is tried in other worlds too");
+        for (place, case) in of_others {
+            let own = drawn(*place);
+            assert_ne!(case.faults, own.faults);
+            assert_eq!((world(case), case.executor_seed), (world(&own), *place));
+            let outlasting =
+                |case: &Case| case.faults.iter().filter(|it| it.kind.outlasts()).cloned().collect::<Vec<_>>();
+            assert_eq!(outlasting(case), outlasting(&own));
         }
     }
 
