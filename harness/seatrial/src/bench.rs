@@ -233,10 +233,7 @@ fn once(config: &Config, seed: u64, progress: &mut Progress) -> Once {
 
 /// What API servers were asked most, the most frequent first, each with its part of the whole.
 fn asked_most(once: &Once) -> Vec<(String, f64)> {
-    let all: u64 = once.asked.values().sum();
-    let part = |count: u64| count as f64 / all.max(1) as f64;
-    let mut asked: Vec<(String, f64)> = once.asked.iter().map(|(what, count)| (what.clone(), part(*count))).collect();
-    asked.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let mut asked = parts_of(once.asked.clone(), once.asked.values().sum());
     asked.truncate(SHOWN_REQUESTS);
     asked
 }
@@ -266,10 +263,15 @@ fn shares(config: &Config, seeds: u64, progress: &mut Progress) -> Vec<(String, 
 fn shares_of(mut spent: BTreeMap<String, u64>, total_ns: u64) -> Vec<(String, f64)> {
     let known_ns: u64 = spent.values().sum();
     spent.insert("executor, network, start and end".to_owned(), total_ns.saturating_sub(known_ns));
-    let whole = total_ns.max(known_ns).max(1) as f64;
-    let mut shares: Vec<(String, f64)> = spent.into_iter().map(|(name, ns)| (name, ns as f64 / whole)).collect();
-    shares.sort_by(|a, b| b.1.total_cmp(&a.1));
-    shares
+    parts_of(spent, total_ns.max(known_ns))
+}
+
+/// The largest first; of equals, in order of name.
+fn parts_of(counts: BTreeMap<String, u64>, whole: u64) -> Vec<(String, f64)> {
+    let whole = whole.max(1) as f64;
+    let mut parts: Vec<(String, f64)> = counts.into_iter().map(|(name, count)| (name, count as f64 / whole)).collect();
+    parts.sort_by(|a, b| b.1.total_cmp(&a.1));
+    parts
 }
 
 fn shown(it: &Measured) -> String {

@@ -171,11 +171,15 @@ impl Search {
             if failed || !situations.iter().any(is_new) {
                 continue;
             }
-            let own = || trial::case_of(sim::trial(self.config.clone(), place));
-            let case = given.remove(&place).unwrap_or_else(own);
+            let case = given.remove(&place).unwrap_or_else(|| self.own(place));
             self.corpus.push(Kept { case, situations, chosen: 0 });
         }
         self.let_go();
+    }
+
+    /// The trial of the seed that this place is.
+    fn own(&self, place: u64) -> Case {
+        trial::case_of(sim::trial(self.config.clone(), place))
     }
 
     /// Makes room by letting go what reached only what many others do; of equals, the older.
@@ -213,8 +217,8 @@ impl Search {
         };
         let faults = faults::mutate(&parent.schedule(), &other.schedule(), &bounds, random.next_u64()).faults;
         // What a schedule leads to must not hang on one seed: half of the time it strikes the world of another.
-        let own = trial::case_of(sim::trial(self.config.clone(), place));
-        if random.chance(500) && sim::hosts(&own.config) == hosts {
+        let own = random.chance(500).then(|| self.own(place)).filter(|own| sim::hosts(&own.config) == hosts);
+        if let Some(own) = own {
             return Case { faults: in_the_world_of(&own, faults), ..own };
         }
         // Another order of ready tasks is another trial too, and the only other one where nothing may strike.
