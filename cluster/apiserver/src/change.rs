@@ -26,6 +26,16 @@ impl Change {
         });
     }
 
+    /// Only if nothing from `first` up to `end` was created or changed after `revision`. What was deleted is not noticed.
+    pub fn expect_nothing_newer(&mut self, (first, end): (Bytes, Bytes), revision: i64) {
+        self.txn.compare.push(Compare {
+            key: first,
+            range_end: end,
+            target: CompareTarget::ModRevision(revision + 1),
+            result: CompareResult::Less,
+        });
+    }
+
     /// Sets a key.
     pub fn put(&mut self, key: Bytes, value: Bytes) {
         self.put_until(key, value, 0);

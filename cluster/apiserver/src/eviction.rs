@@ -8,11 +8,14 @@
 //! budget allows none ──▶ 429
 //! ```
 //!
+//! It is decided over the budgets that this server knows, and done only if none of the namespace is newer: neither the
+//! budget that was created meanwhile nor the one that a lagging member has not heard of is passed over.
+//!
 //! Upstream writes the budget first and deletes the pod then, so that a crash in between costs the budget one disruption
 //! until its controller notices; here both happen or neither.
 
 use crate::change::Change;
-use crate::core::{Core, Decision};
+use crate::core::{Core, Decision, MODIFIED};
 use crate::delete::{self, DeleteOptions, Deletion};
 use crate::fence::Fence;
 use crate::keys;
@@ -182,7 +185,8 @@ impl Core {
         )?;
         options.dry_run |= dry_run;
         let decide = |tree: &Tree| self.decide_eviction(tree, target, &options);
-        self.transact(fence, (target.resource, &target.name), decide).await.map(|_| ())
+        let evicted = self.transact(fence, (target.resource, &target.name), decide).await;
+        evicted.map(|_| ()).map_err(told_to_retry)
     }
 
     fn decide_eviction(&self, tree: &Tree, target: &Target, options: &DeleteOptions) -> Result<Decision<()>, Status> {
@@ -192,6 +196,7 @@ impl Core {
         let object = stored.decode()?;
         let mut pod: Pod = read(&object)?;
         let mut change = Change::new();
+        change.expect_nothing_newer(keys::collection(budgets(), &target.namespace), tree.revision());
         match decide(&pod, &budgets_of(tree, &target.namespace)?, now)? {
             Verdict::Free => {}
             Verdict::Counted(budget) => {
@@ -212,6 +217,14 @@ impl Core {
         }
         Ok(if options.dry_run { Decision::Keep(()) } else { Decision::Write(change, ()) })
     }
+}
+
+/// Who lost against other evictions over and over is to come again, as upstream tells: `kubectl drain` ends at a conflict.
+fn told_to_retry(status: Status) -> Status {
+    if status.code == 409 && status.message.ends_with(MODIFIED) {
+        return Status::too_many_requests("Cannot evict pod now: its disruption budgets keep changing.", 10);
+    }
+    status
 }
 
 fn budgets_of(tree: &Tree, namespace: &str) -> Result<Vec<PodDisruptionBudget>, Status> {
@@ -306,6 +319,15 @@ mod tests {
                 "500 This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
             ],
         );
+    }
+
+    #[test]
+    fn who_loses_against_others_is_told_to_come_again() {
+        let pods = resource::find("", "Pod").unwrap();
+        let told = |why: &str| told_to_retry(Status::conflict(pods, "p", why));
+        let lost = told(MODIFIED);
+        assert_eq!((lost.code, lost.details.retry_after_seconds), (429, Some(10)));
+        assert_eq!(told("its UID is another").code, 409, "a precondition that fails never comes to hold");
     }
 
     #[test]

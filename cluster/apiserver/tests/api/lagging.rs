@@ -1,6 +1,6 @@
 //! A server whose member lags behind the others.
 
-use crate::common::Api;
+use crate::common::{Api, pod};
 use apiserver::{BoxFuture, MemoryStore, Store};
 use serde_json::json;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -111,6 +111,45 @@ fn a_lagging_server_refuses_nothing_wrongly() {
         lagging.freeze();
         assert_eq!(current.call("DELETE", "/api/v1/namespaces/b/configmaps/e", "").await.code, 200);
         assert_eq!(behind.call("DELETE", "/api/v1/namespaces/b/configmaps/e", "").await.code, 404);
+    });
+}
+
+/// Found by seed 701 of the standard trial: an eviction that saw no budget compared only the pod.
+#[test]
+fn a_lagging_server_evicts_past_no_budget() {
+    rt::task::block_on(async {
+        let current = Api::over(Arc::new(MemoryStore::new()));
+        let lagging = Arc::new(Lagging::over(&current));
+        let behind = Api::over(lagging.clone());
+        current.call("POST", "/api/v1/namespaces", r#"{"metadata":{"name":"a"}}"#).await;
+        let pods = "/api/v1/namespaces/a/pods";
+        assert_eq!(current.call("POST", pods, &pod("p")).await.code, 201);
+        let bind = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}});
+        assert_eq!(current.call("POST", &format!("{pods}/p/binding"), &bind.to_string()).await.code, 201);
+        let ready = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+        assert_eq!(current.call("PATCH", &format!("{pods}/p/status"), &ready.to_string()).await.code, 200);
+        let budgets = "/apis/policy/v1/namespaces/a/poddisruptionbudgets";
+        let selecting = |app: &str| {
+            let spec = json!({"minAvailable": 1, "selector": {"matchLabels": {"app": app}}});
+            json!({"metadata": {"name": "b"}, "spec": spec}).to_string()
+        };
+        let evict = async || {
+            let body = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
+            behind.call("POST", &format!("{pods}/p/eviction"), &body.to_string()).await
+        };
+        // It has not heard of the budget.
+        lagging.freeze();
+        assert_eq!(current.call("POST", budgets, &selecting("web")).await.code, 201);
+        assert_eq!(evict().await.code, 429);
+        // The budget that it knows was of other pods.
+        assert_eq!(current.call("PATCH", &format!("{budgets}/b"), &selecting("other")).await.code, 200);
+        lagging.freeze();
+        assert_eq!(current.call("PATCH", &format!("{budgets}/b"), &selecting("web")).await.code, 200);
+        assert_eq!(evict().await.code, 429);
+        // Nor does it guard with a budget that is gone.
+        lagging.freeze();
+        assert_eq!(current.call("DELETE", &format!("{budgets}/b"), "").await.code, 200);
+        assert_eq!(evict().await.code, 201);
     });
 }
 
