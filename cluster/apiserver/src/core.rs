@@ -127,8 +127,22 @@ impl Core {
         &self,
         fence: Option<&Fence>,
         about: (&'static Resource, &str),
-        mut decide: impl FnMut(&Tree) -> Result<Decision<T>, Status>,
+        decide: impl FnMut(&Tree) -> Result<Decision<T>, Status>,
     ) -> Result<(T, i64), Status> {
+        let done = self.try_transact(fence, about, decide).await?;
+        done.ok_or_else(|| Status::conflict(about.0, about.1, MODIFIED))
+    }
+
+    /// As [`transact`](Self::transact), but `None` if others are always faster.
+    ///
+    /// # Errors
+    /// What the decision refuses, over a tree that is current; the store's own.
+    pub async fn try_transact<T>(
+        &self,
+        fence: Option<&Fence>,
+        about: (&'static Resource, &str),
+        mut decide: impl FnMut(&Tree) -> Result<Decision<T>, Status>,
+    ) -> Result<Option<(T, i64)>, Status> {
         let mut tree = self.store.latest();
         let mut current = false;
         let mut attempts = 0;
@@ -145,11 +159,11 @@ impl Core {
                         status(error)
                     })?;
                     if answer.succeeded {
-                        return Ok((given, answer.header.revision));
+                        return Ok(Some((given, answer.header.revision)));
                     }
                     mark::sometimes!("write decided again because another was faster");
                 }
-                Ok(Decision::Keep(given)) if current => return Ok((given, tree.revision())),
+                Ok(Decision::Keep(given)) if current => return Ok(Some((given, tree.revision()))),
                 Err(refused) if current => return Err(refused),
                 Ok(Decision::Keep(_)) | Err(_) => {}
             }
@@ -157,7 +171,7 @@ impl Core {
             current = true;
         }
         mark::sometimes!("write given up because others are always faster");
-        Err(Status::conflict(about.0, about.1, MODIFIED))
+        Ok(None)
     }
 }
 

@@ -15,7 +15,7 @@
 //! until its controller notices; here both happen or neither.
 
 use crate::change::Change;
-use crate::core::{Core, Decision, MODIFIED};
+use crate::core::{Core, Decision};
 use crate::delete::{self, DeleteOptions, Deletion};
 use crate::fence::Fence;
 use crate::keys;
@@ -185,8 +185,10 @@ impl Core {
         )?;
         options.dry_run |= dry_run;
         let decide = |tree: &Tree| self.decide_eviction(tree, target, &options);
-        let evicted = self.transact(fence, (target.resource, &target.name), decide).await;
-        evicted.map(|_| ()).map_err(told_to_retry)
+        let evicted = self.try_transact(fence, (target.resource, &target.name), decide).await?;
+        // Not a conflict, as upstream: `kubectl drain` comes again after 429, and ends at 409.
+        let why = "Cannot evict pod now: its disruption budgets keep changing.";
+        evicted.map(|_| ()).ok_or_else(|| Status::too_many_requests(why, 10))
     }
 
     fn decide_eviction(&self, tree: &Tree, target: &Target, options: &DeleteOptions) -> Result<Decision<()>, Status> {
@@ -217,14 +219,6 @@ impl Core {
         }
         Ok(if options.dry_run { Decision::Keep(()) } else { Decision::Write(change, ()) })
     }
-}
-
-/// Who lost against other evictions over and over is to come again, as upstream tells: `kubectl drain` ends at a conflict.
-fn told_to_retry(status: Status) -> Status {
-    if status.code == 409 && status.message.ends_with(MODIFIED) {
-        return Status::too_many_requests("Cannot evict pod now: its disruption budgets keep changing.", 10);
-    }
-    status
 }
 
 fn budgets_of(tree: &Tree, namespace: &str) -> Result<Vec<PodDisruptionBudget>, Status> {
@@ -319,15 +313,6 @@ mod tests {
                 "500 This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
             ],
         );
-    }
-
-    #[test]
-    fn who_loses_against_others_is_told_to_come_again() {
-        let pods = resource::find("", "Pod").unwrap();
-        let told = |why: &str| told_to_retry(Status::conflict(pods, "p", why));
-        let lost = told(MODIFIED);
-        assert_eq!((lost.code, lost.details.retry_after_seconds), (429, Some(10)));
-        assert_eq!(told("its UID is another").code, 409, "a precondition that fails never comes to hold");
     }
 
     #[test]

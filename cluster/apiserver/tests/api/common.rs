@@ -4,7 +4,7 @@ use ::http::{HeaderMap, Request};
 use apiserver::{AllowAll, Body, Config, Core, MemoryStore, Store, handle};
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +71,27 @@ impl Api {
         }
         let request = request.body(Bytes::copy_from_slice(body)).expect("a request");
         handle(&self.core, &SocketAddr::from(([10, 0, 0, 1], 1_000)).into(), request).await
+    }
+
+    /// Creates a pod in namespace `a` that is bound, runs and is ready.
+    pub async fn run_pod(&self, name: &str) {
+        let pods = "/api/v1/namespaces/a/pods";
+        assert_eq!(self.call("POST", pods, &pod(name)).await.code, 201);
+        let bind = json!({"metadata": {"name": name}, "target": {"kind": "Node", "name": "n1"}});
+        assert_eq!(self.call("POST", &format!("{pods}/{name}/binding"), &bind.to_string()).await.code, 201);
+        let ready = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+        assert_eq!(self.call("PATCH", &format!("{pods}/{name}/status"), &ready.to_string()).await.code, 200);
+    }
+
+    /// Evicts a pod of namespace `a`.
+    pub async fn evict(&self, name: &str, options: Value) -> Answer {
+        let body = json!({
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": "a"},
+            "deleteOptions": options,
+        });
+        self.call("POST", &format!("/api/v1/namespaces/a/pods/{name}/eviction"), &body.to_string()).await
     }
 
     /// Opens a watch.

@@ -1,6 +1,6 @@
 //! A server whose member lags behind the others.
 
-use crate::common::{Api, pod};
+use crate::common::Api;
 use apiserver::{BoxFuture, MemoryStore, Store};
 use serde_json::json;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,14 +11,14 @@ use store::{ClientError, TxnRequest, TxnResponse};
 struct Lagging {
     store: Arc<dyn Store>,
     local: Mutex<Tree>,
-    /// What becomes of writes, if not what should.
-    error: Mutex<Option<ClientError>>,
+    /// What writes are answered without being done.
+    answer: Mutex<Option<Result<TxnResponse, ClientError>>>,
 }
 
 impl Lagging {
     fn over(current: &Api) -> Self {
         let local = Mutex::new(current.store.latest());
-        Self { store: Arc::clone(&current.store), local, error: Mutex::default() }
+        Self { store: Arc::clone(&current.store), local, answer: Mutex::default() }
     }
 
     /// From now on its tree stands still.
@@ -33,8 +33,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Store for Lagging {
     fn txn(&self, txn: TxnRequest) -> BoxFuture<'_, Result<TxnResponse, ClientError>> {
-        match lock(&self.error).clone() {
-            Some(error) => Box::pin(async move { Err(error) }),
+        match lock(&self.answer).clone() {
+            Some(answer) => Box::pin(async move { answer }),
             None => self.store.txn(txn),
         }
     }
@@ -118,25 +118,16 @@ fn a_lagging_server_refuses_nothing_wrongly() {
 #[test]
 fn a_lagging_server_evicts_past_no_budget() {
     rt::task::block_on(async {
-        let current = Api::over(Arc::new(MemoryStore::new()));
+        let current = Api::new().await;
         let lagging = Arc::new(Lagging::over(&current));
         let behind = Api::over(lagging.clone());
-        current.call("POST", "/api/v1/namespaces", r#"{"metadata":{"name":"a"}}"#).await;
-        let pods = "/api/v1/namespaces/a/pods";
-        assert_eq!(current.call("POST", pods, &pod("p")).await.code, 201);
-        let bind = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}});
-        assert_eq!(current.call("POST", &format!("{pods}/p/binding"), &bind.to_string()).await.code, 201);
-        let ready = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
-        assert_eq!(current.call("PATCH", &format!("{pods}/p/status"), &ready.to_string()).await.code, 200);
+        current.run_pod("p").await;
         let budgets = "/apis/policy/v1/namespaces/a/poddisruptionbudgets";
         let selecting = |app: &str| {
             let spec = json!({"minAvailable": 1, "selector": {"matchLabels": {"app": app}}});
             json!({"metadata": {"name": "b"}, "spec": spec}).to_string()
         };
-        let evict = async || {
-            let body = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
-            behind.call("POST", &format!("{pods}/p/eviction"), &body.to_string()).await
-        };
+        let evict = async || behind.evict("p", json!({})).await;
         // It has not heard of the budget.
         lagging.freeze();
         assert_eq!(current.call("POST", budgets, &selecting("web")).await.code, 201);
@@ -160,11 +151,34 @@ fn an_unknown_outcome_is_told_from_none() {
         let failing = Arc::new(Lagging::over(&current));
         let api = Api::over(failing.clone());
         let create = || api.call("POST", "/api/v1/namespaces/a/configmaps", r#"{"metadata":{"name":"c"}}"#);
-        *lock(&failing.error) = Some(ClientError::Unavailable("no leader".into()));
+        *lock(&failing.answer) = Some(Err(ClientError::Unavailable("no leader".into())));
         let none = create().await;
         assert_eq!((none.code, &none.body["reason"]), (503, &json!("ServiceUnavailable")));
-        *lock(&failing.error) = Some(ClientError::Unknown("it was not committed in time".into()));
+        *lock(&failing.answer) = Some(Err(ClientError::Unknown("it was not committed in time".into())));
         let unknown = create().await;
         assert_eq!((unknown.code, &unknown.body["reason"]), (504, &json!("Timeout")));
+    });
+}
+
+#[test]
+fn who_always_loses_against_others_is_told_to_come_again() {
+    rt::task::block_on(async {
+        let current = Api::new().await;
+        current.run_pod("p").await;
+        let losing = Arc::new(Lagging::over(&current));
+        let api = Api::over(losing.clone());
+        *lock(&losing.answer) = Some(Ok(TxnResponse::default()));
+        let evicted = api.evict("p", json!({})).await;
+        assert_eq!(
+            (evicted.code, &evicted.body["details"]["retryAfterSeconds"]),
+            (429, &json!(10)),
+            "{}",
+            evicted.text
+        );
+        let patched = api.call("PATCH", "/api/v1/namespaces/a/pods/p", r#"{"metadata":{"labels":{"x":"1"}}}"#).await;
+        assert_eq!((patched.code, &patched.body["reason"]), (409, &json!("Conflict")), "{}", patched.text);
+        // A precondition that fails never comes to hold.
+        let other = api.evict("p", json!({"preconditions": {"uid": "another"}})).await;
+        assert_eq!((other.code, &other.body["reason"]), (409, &json!("Conflict")), "{}", other.text);
     });
 }

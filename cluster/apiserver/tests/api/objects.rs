@@ -344,21 +344,13 @@ fn budgets_guard_evictions() {
         let api = Api::new().await;
         let pods = "/api/v1/namespaces/a/pods";
         for name in ["p", "q"] {
-            assert_eq!(api.call("POST", pods, &pod(name)).await.code, 201);
-            let bind = json!({"metadata": {"name": name}, "target": {"kind": "Node", "name": "n1"}});
-            assert_eq!(api.call("POST", &format!("{pods}/{name}/binding"), &bind.to_string()).await.code, 201);
-            let ready = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
-            assert_eq!(api.call("PATCH", &format!("{pods}/{name}/status"), &ready.to_string()).await.code, 200);
+            api.run_pod(name).await;
         }
         let path = "/apis/policy/v1/namespaces/a/poddisruptionbudgets";
         let budget = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}});
         let created = api.call("POST", path, &budget.to_string()).await;
         assert_eq!(created.code, 201, "{}", created.text);
-        let evict = async |name: &str| {
-            let body =
-                json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": "a"}});
-            api.call("POST", &format!("{pods}/{name}/eviction"), &body.to_string()).await
-        };
+        let evict = async |name: &str| api.evict(name, json!({})).await;
         expect!["429 TooManyRequests: Cannot evict pod as it would violate the pod's disruption budget."]
             .assert_eq(&brief(&evict("p").await));
         let status = json!({"status": {"disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2, "observedGeneration": 1}});
