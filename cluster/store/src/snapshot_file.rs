@@ -103,12 +103,12 @@ impl SnapshotDir {
         Ok(SnapshotDir { dir, saving: Mutex::new(0) })
     }
 
-    /// Saves `data` as the snapshot that `meta` describes and then removes older ones. It is durable when this returns.
-    /// Does nothing when there is a newer one.
+    /// Saves `data`, of which each piece is let go as soon as it is written, as the snapshot that `meta` describes and then
+    /// removes older ones. It is durable when this returns. Does nothing when there is a newer one.
     ///
     /// # Errors
     /// [`SnapshotError::Io`]; what was there before still is.
-    pub async fn save(&self, meta: &SnapshotMeta, data: Bytes) -> Result<(), SnapshotError> {
+    pub async fn save(&self, meta: &SnapshotMeta, data: Vec<Bytes>) -> Result<(), SnapshotError> {
         let mut count = self.saving.lock().await;
         *count += 1;
         let name = name(meta.index);
@@ -117,7 +117,7 @@ impl SnapshotDir {
         if there.last().is_some_and(|&newest| newest > meta.index) {
             return Ok(());
         }
-        if let Err(error) = self.write(&unfinished, &name, meta, &data).await {
+        if let Err(error) = self.write(&unfinished, &name, meta, data).await {
             // Its space may be what is missing. If it stays, the next start removes it.
             drop(self.dir.remove(&unfinished).await);
             return Err(io_error(&self.dir, &name)(error));
@@ -153,26 +153,59 @@ impl SnapshotDir {
         Ok(self.dir.list().await?.iter().filter_map(|name| index(name)).collect())
     }
 
-    async fn write(&self, unfinished: &str, name: &str, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
+    async fn write(&self, unfinished: &str, name: &str, meta: &SnapshotMeta, data: Vec<Bytes>) -> io::Result<()> {
         let file = self.dir.create(unfinished).await?;
-        let (head, salt) = encode_head(meta, data.len());
+        let data_bytes = data.iter().map(Bytes::len).sum();
+        let (head, salt) = encode_head(meta, data_bytes);
         let mut offset = head.len() as u64;
         file.write_at(0, head).await?;
-        let mut blocks = data.chunks(BLOCK_BYTES).enumerate().peekable();
-        while blocks.peek().is_some() {
-            let mut out = BytesMut::with_capacity(BLOCKS_AT_ONCE.min(blocks.len()) * (BLOCK_BYTES + 4));
-            for (number, block) in blocks.by_ref().take(BLOCKS_AT_ONCE) {
-                out.put_u32_le(block_crc(salt, number, block));
-                out.put_slice(block);
+        let (mut pieces, mut number, mut left) = (Pieces::new(data), 0, data_bytes);
+        while left > 0 {
+            let whole = left.min(BLOCKS_AT_ONCE * BLOCK_BYTES);
+            left -= whole;
+            let blocks = whole.div_ceil(BLOCK_BYTES);
+            let mut out = BytesMut::with_capacity(whole + blocks * 4);
+            for _ in 0..blocks {
+                let at = out.len();
+                out.put_u32_le(0);
+                pieces.put(&mut out, BLOCK_BYTES);
+                let crc = block_crc(salt, number, &out[at + 4..]);
+                out[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+                number += 1;
             }
             let written = out.len() as u64;
             file.write_at(offset, out.freeze()).await?;
             offset += written;
         }
-        file.write_at(offset, encode_foot(salt, data.len())).await?;
+        file.write_at(offset, encode_foot(salt, data_bytes)).await?;
         file.sync_data().await?;
         self.dir.rename(unfinished, name).await?;
         self.dir.sync().await
+    }
+}
+
+/// Bytes in pieces, of which each is let go once it is taken.
+struct Pieces {
+    first: Bytes,
+    rest: std::vec::IntoIter<Bytes>,
+}
+
+impl Pieces {
+    fn new(pieces: Vec<Bytes>) -> Self {
+        Self { first: Bytes::new(), rest: pieces.into_iter() }
+    }
+
+    /// Appends the next `len` bytes, or what is left.
+    fn put(&mut self, out: &mut BytesMut, mut len: usize) {
+        while len > 0 {
+            if self.first.is_empty() {
+                let Some(next) = self.rest.next() else { break };
+                self.first = next;
+            }
+            let piece = self.first.split_to(len.min(self.first.len()));
+            out.put_slice(&piece);
+            len -= piece.len();
+        }
     }
 }
 

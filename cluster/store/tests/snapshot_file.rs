@@ -21,6 +21,12 @@ fn data(len: usize) -> Bytes {
     (0..len).map(|i| (i % 251) as u8).collect()
 }
 
+/// The same in pieces of all sizes.
+fn pieces(len: usize) -> Vec<Bytes> {
+    let mut rest = data(len);
+    (0..).map_while(|i| (!rest.is_empty()).then(|| rest.split_to((i * 10_007 % 70_000).min(rest.len())))).collect()
+}
+
 #[test]
 fn what_was_saved_is_loaded_whatever_its_size() {
     with_dir(|dir| async move {
@@ -29,7 +35,7 @@ fn what_was_saved_is_loaded_whatever_its_size() {
         let block = 64 << 10;
         for (i, len) in [0, 1, block - 1, block, block + 1, 16 * block, 40 * block + 5].into_iter().enumerate() {
             let meta = meta(i as u64 + 1);
-            snapshots.save(&meta, data(len)).await.unwrap();
+            snapshots.save(&meta, pieces(len)).await.unwrap();
             assert_eq!(snapshots.load_newest().await.unwrap(), Some((meta, data(len))));
         }
     });
@@ -40,7 +46,7 @@ fn the_newest_is_kept_alone() {
     with_dir(|dir| async move {
         let snapshots = SnapshotDir::open(dir.clone()).await.unwrap();
         for index in [3, 5, 4] {
-            snapshots.save(&meta(index), data(10)).await.unwrap();
+            snapshots.save(&meta(index), pieces(10)).await.unwrap();
         }
         assert_eq!(dir.list().await.unwrap(), ["snap-0000000000000005.db"]);
         dir.create("snap-next-1.tmp").await.unwrap();
@@ -54,7 +60,7 @@ fn the_newest_is_kept_alone() {
 fn each_flipped_bit_and_each_cut_is_noticed() {
     with_dir(|dir| async move {
         let snapshots = SnapshotDir::open(dir.clone()).await.unwrap();
-        snapshots.save(&meta(1), data(20)).await.unwrap();
+        snapshots.save(&meta(1), pieces(20)).await.unwrap();
         let file = dir.open_file("snap-0000000000000001.db").await.unwrap();
         let good = file.read_at(0, 1 << 20).await.unwrap();
         for (at, byte) in good.iter().enumerate() {

@@ -211,7 +211,7 @@ async fn keep(incoming: &Incoming, meta: SnapshotMeta, data: Bytes) -> io::Resul
     if state.index() != meta.index {
         return Err(io::Error::other(format!("it holds index {} and not {}", state.index(), meta.index)));
     }
-    incoming.snapshots.save(&meta, data).await?;
+    incoming.snapshots.save(&meta, vec![data]).await?;
     Ok(state)
 }
 

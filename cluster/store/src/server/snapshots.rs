@@ -108,14 +108,8 @@ impl Snapshots {
 
 /// Saves a pinned state, durably, and tells the loop.
 async fn save(dir: Arc<SnapshotDir>, meta: SnapshotMeta, state: StateMachine, inbox: mpsc::Sender<Input>) {
-    let data = rt::task::unblock("encode a snapshot", move || {
-        let mut data = Vec::new();
-        for chunk in state.snapshot() {
-            data.extend_from_slice(&chunk);
-        }
-        data
-    });
-    let input = match dir.save(&meta, data.await.into()).await.map_err(io::Error::from) {
+    let data = rt::task::unblock("encode a snapshot", move || state.snapshot().collect());
+    let input = match dir.save(&meta, data.await).await.map_err(io::Error::from) {
         Ok(()) => Input::Saved(meta),
         Err(error) if error.kind() == ErrorKind::StorageFull => {
             mark::sometimes!("snapshot not saved for want of space");
