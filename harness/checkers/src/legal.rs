@@ -145,7 +145,7 @@ impl Model {
                     let old = self.keys.get(key);
                     let kv = KeyValue {
                         key: key.clone(),
-                        value: value.clone(),
+                        value: value.clone().into(),
                         create_revision: old.map_or(mod_revision, |kv| kv.create_revision),
                         mod_revision,
                         version: old.map_or(1, |kv| kv.version + 1),
@@ -536,7 +536,7 @@ impl World {
         let kv = self.model.keys.get(&key).filter(|_| self.draw.range(0, 10) < 7);
         let expect = match (self.draw.range(0, 3), kv) {
             (0, kv) => Expect::ModRevision(kv.map_or(0, |kv| kv.mod_revision)),
-            (1, Some(kv)) => Expect::Value(kv.value.clone()),
+            (1, Some(kv)) => Expect::Value(kv.value.to_string()),
             (_, kv) => Expect::CreateRevision(kv.map_or(0, |kv| kv.create_revision)),
         };
         Compare { key, expect }

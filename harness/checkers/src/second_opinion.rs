@@ -88,7 +88,7 @@ fn points<'a>(h: &'a History<'a>) -> Vec<Point<'a>> {
     for (entry, maker) in h.log.entries.iter().zip(&h.transactions.makers) {
         let txn = match maker {
             Maker::Txn(position) => Some(&h.transactions.all[*position]),
-            Maker::Nobody if entry.is_the_orchestrators() => continue,
+            Maker::LeaseEnd(_) | Maker::Nobody if entry.is_the_orchestrators() => continue,
             Maker::LeaseEnd(_) | Maker::Nobody => None,
         };
         // Found twice in the log it was done once, at most.
@@ -193,7 +193,7 @@ impl<'a> Names<'a> {
     }
 
     fn held(&self, kv: Option<&KeyValue>) -> u32 {
-        kv.map_or(0, |kv| self.value(&kv.value))
+        kv.map_or(0, |kv| self.value(kv.value.as_str()))
     }
 
     fn value(&self, value: &str) -> u32 {
@@ -213,10 +213,10 @@ impl<'a> Names<'a> {
         let values = match &compare.expect {
             Expect::ModRevision(0) | Expect::CreateRevision(0) => vec![0],
             Expect::ModRevision(revision) => {
-                history().filter(|kv| kv.mod_revision == *revision).map(|kv| self.value(&kv.value)).collect()
+                history().filter(|kv| kv.mod_revision == *revision).map(|kv| self.value(kv.value.as_str())).collect()
             }
             Expect::CreateRevision(revision) => {
-                history().filter(|kv| kv.create_revision == *revision).map(|kv| self.value(&kv.value)).collect()
+                history().filter(|kv| kv.create_revision == *revision).map(|kv| self.value(kv.value.as_str())).collect()
             }
             Expect::Value(value) => vec![self.value(value)],
         };
@@ -230,7 +230,7 @@ impl<'a> Names<'a> {
 
     fn event(&self, event: &WatchEvent) -> (usize, u32) {
         let value = match event {
-            WatchEvent::Put(kv) => self.value(&kv.value),
+            WatchEvent::Put(kv) => self.value(kv.value.as_str()),
             WatchEvent::Delete { .. } => 0,
         };
         (self.keys[crate::log::key_of(event)], value)

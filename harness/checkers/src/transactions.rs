@@ -6,7 +6,9 @@
 
 use crate::log::{Entry, Log};
 use faults::Ns;
-use record::{Change, Compare, Observation, Operation, Outcome, Record, Reply, Request, SAMPLE_NS, WatchEvent};
+use record::{
+    Change, Compare, KeyValue, Observation, Operation, Outcome, Record, Reply, Request, SAMPLE_NS, WatchEvent,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every transaction of the record, and what made each revision.
@@ -112,9 +114,9 @@ impl<'a> Transactions<'a> {
     fn place_by_value(&mut self, log: &Log<'a>) {
         let mut left: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (slot, entry) in log.entries.iter().enumerate() {
-            if self.makers[slot] == Maker::Nobody {
+            if self.makers[slot] == Maker::Nobody && !entry.is_the_orchestrators() {
                 for kv in puts(entry) {
-                    left.entry(kv).or_default().push(slot);
+                    left.entry(kv.value.as_str()).or_default().push(slot);
                 }
             }
         }
@@ -382,9 +384,9 @@ fn ends_of_leases(record: &Record) -> BTreeSet<i64> {
     gone.chain(revoked).collect()
 }
 
-fn puts<'a>(entry: &Entry<'a>) -> impl Iterator<Item = &'a str> {
+fn puts<'a>(entry: &Entry<'a>) -> impl Iterator<Item = &'a KeyValue> {
     entry.events.iter().filter_map(|event| match event {
-        WatchEvent::Put(kv) => Some(kv.value.as_str()),
+        WatchEvent::Put(kv) => Some(kv),
         WatchEvent::Delete { .. } => None,
     })
 }

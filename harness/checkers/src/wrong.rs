@@ -66,7 +66,8 @@ fn found(record: &mut Record) -> impl Iterator<Item = &mut Vec<record::KeyValue>
 
 fn stale_read(record: &mut Record, draw: &mut Draw) -> Option<()> {
     let kvs = some(draw, found(record))?;
-    some(draw, kvs.iter_mut())?.value.push('x');
+    let kv = some(draw, kvs.iter_mut())?;
+    kv.value = format!("{}x", kv.value).into();
     Some(())
 }
 
@@ -161,7 +162,7 @@ fn other_value(record: &mut Record, draw: &mut Draw) -> Option<()> {
     let of = *some(draw, acknowledged(record, false))?.0;
     let (at, _) = applied(record).find(|(_, revision)| *revision == of)?;
     match &mut events_mut(record, at)[0] {
-        WatchEvent::Put(kv) => kv.value.push('x'),
+        WatchEvent::Put(kv) => kv.value = format!("{}x", kv.value).into(),
         WatchEvent::Delete { .. } => panic!("it put something"),
     }
     Some(())

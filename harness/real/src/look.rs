@@ -210,9 +210,14 @@ impl Changed {
     fn event(self, revision: i64) -> WatchEvent {
         let Changed { key, value, create_revision, version, lease } = self;
         match value {
-            Some(value) => {
-                WatchEvent::Put(KeyValue { key, value, create_revision, mod_revision: revision, version, lease })
-            }
+            Some(value) => WatchEvent::Put(KeyValue {
+                key,
+                value: value.into(),
+                create_revision,
+                mod_revision: revision,
+                version,
+                lease,
+            }),
             None => WatchEvent::Delete { key, mod_revision: revision },
         }
     }

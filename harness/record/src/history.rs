@@ -189,7 +189,7 @@ pub struct KeyValue {
     /// The key.
     pub key: String,
     /// Its value.
-    pub value: String,
+    pub value: crate::Value,
     /// Revision of its creation.
     pub create_revision: i64,
     /// Revision of its last change.

@@ -20,6 +20,7 @@ mod history;
 mod operator;
 mod scenario;
 mod twin;
+mod value;
 // Reports read records and know no faults but those named in them.
 pub use case::{CASE_FORMAT, Case, CaseError};
 pub use cluster::*;
@@ -32,6 +33,7 @@ pub use history::*;
 pub use operator::{OperatorOrders, StrikeKind};
 pub use scenario::{Base, ScenarioError, read_scenario};
 pub use twin::*;
+pub use value::{Unpacker, Value, pack};
 
 /// Version of the record's form. A reader refuses every other one.
 pub const FORMAT: u32 = 4;

@@ -1,18 +1,22 @@
 //! `bench`: simulated seconds per CPU second, and where the time goes.
 //!
-//! Per rate, each seed is run three times in this process, one after the other: with the checkers and nothing else on,
-//! which gives the figure; almost without load and without faults, the named baseline, which is called quiet; and with
-//! the profile on, which says where time goes but takes time of its own. Of several sizes of an orchestrator, a table
-//! shows in the end how it scales. Absolute figures belong to a machine; the ratios carry over.
+//! Per rate, each seed is run three times, one after the other, by a worker process as `run` has them: with the checkers and
+//! nothing else on, which gives the figure; almost without load and without faults, the named baseline, which is called
+//! quiet; and with the profile on, which says where time goes but takes time of its own. Of several sizes of an orchestrator,
+//! a table shows in the end how it scales. Absolute figures belong to a machine; the ratios carry over.
 
 use crate::cli::{Bench, Setting};
 use crate::exit::Exit;
-use crate::machine;
+use crate::pool::{self, Crew, Done};
 use crate::progress::Progress;
 use crate::trial::{self, seconds};
+use crate::{machine, run};
+use anyhow::{Context, bail};
 use record::Config;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
 use tabled::builder::Builder;
 use tabled::settings::object::Columns;
 use tabled::settings::{Alignment, Style};
@@ -46,7 +50,7 @@ struct Measured {
     requests_per_simulated_s: f64,
     /// What the simulated network did.
     network_events_per_cpu_s: f64,
-    /// The most resident memory while the trials ran, before the profile.
+    /// The most resident memory that one of the trials took, quiet and profiled ones apart.
     peak_bytes: u64,
     /// CPU time per operation beyond what the quiet trial takes, in microseconds.
     us_per_operation: f64,
@@ -60,8 +64,16 @@ struct Measured {
     shares: Vec<(String, f64)>,
 }
 
+/// A trial asked of a worker.
+#[derive(Debug, Serialize, Deserialize)]
+struct Job {
+    config: Config,
+    seed: u64,
+    profile: bool,
+}
+
 /// What one trial took.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Once {
     cpu_ns: u64,
     simulated_ns: u64,
@@ -69,6 +81,10 @@ struct Once {
     requests: u64,
     network_events: u64,
     asked: BTreeMap<String, u64>,
+    peak_bytes: u64,
+    checkers_ns: u64,
+    /// By name of task; empty without the profile.
+    tasks_ns: BTreeMap<String, u64>,
 }
 
 impl Once {
@@ -80,7 +96,7 @@ impl Once {
 /// Measures and prints.
 ///
 /// # Errors
-/// What cannot be written as JSON; that is nothing.
+/// A worker that cannot be started, or dies.
 pub fn bench(arguments: &Bench) -> anyhow::Result<Exit> {
     let configs: Result<Vec<Config>, String> = settings(arguments).into_iter().map(config).collect();
     let configs = match configs {
@@ -91,10 +107,10 @@ pub fn bench(arguments: &Bench) -> anyhow::Result<Exit> {
         }
     };
     let mut all = Vec::new();
-    let mut progress = Progress::of(configs.len() as u64 * trials_of(arguments.seeds), "trials");
+    let mut progress = Progress::of(configs.len() as u64 * 3 * arguments.seeds, "trials");
     for config in configs {
         let config = without_a_quiet_tail(of_length(config, arguments.seconds));
-        let measured = measure(&config, arguments.seeds, &mut progress);
+        let measured = measure(&config, arguments.seeds, &mut progress)?;
         if !arguments.json {
             progress.suspend(|| println!("{}", shown(&measured)));
         }
@@ -174,20 +190,16 @@ const BUSY_WRITES_PER_KS: u32 = 2_000;
 /// What the users need to leave everything in order, and the readers to read the end state.
 const TAIL_NS: u64 = 10_000_000_000;
 
-/// Trials that it takes to measure with so many seeds.
-fn trials_of(seeds: u64) -> u64 {
-    1 + 3 * seeds
-}
-
-fn measure(config: &Config, seeds: u64, progress: &mut Progress) -> Measured {
+fn measure(config: &Config, seeds: u64, progress: &mut Progress) -> anyhow::Result<Measured> {
     let quiet = Config { rate: QUIET_RATE, faults: false, ..config.clone() };
-    // The first trial of a process pays for pages and caches of all.
-    once(config, 1, progress);
-    machine::forget_peak();
-    let mut trials: Vec<Once> = (1..=seeds).map(|seed| once(config, seed, progress)).collect();
-    let mut quiets: Vec<Once> = (1..=seeds).map(|seed| once(&quiet, seed, progress)).collect();
-    let peak_bytes = machine::peak_bytes();
-    let shares = shares(config, seeds, progress);
+    let kinds = [(config, false), (&quiet, false), (config, true)];
+    let [trials, quiets, profiled] = kinds.map(|(config, profile)| {
+        let jobs = (1..=seeds).map(|seed| Job { config: config.clone(), seed, profile });
+        all(config, jobs.collect(), progress)
+    });
+    let (mut trials, mut quiets, profiled) = (trials?, quiets?, profiled?);
+    let peak_bytes = trials.iter().map(|once| once.peak_bytes).max().unwrap_or(0);
+    let shares = shares(&profiled);
     let by_ratio = |a: &Once, b: &Once| a.ratio().total_cmp(&b.ratio());
     trials.sort_by(by_ratio);
     quiets.sort_by(by_ratio);
@@ -196,7 +208,7 @@ fn measure(config: &Config, seeds: u64, progress: &mut Progress) -> Measured {
     let operations_per_simulated_s = median.operations as f64 / seconds(median.simulated_ns);
     let beyond_quiet_ns = per_simulated_second(median) - per_simulated_second(quiet);
     let per_cpu_s = |count: u64| count as f64 * 1e9 / median.cpu_ns.max(1) as f64;
-    Measured {
+    Ok(Measured {
         rate: config.rate,
         members: config.members,
         nodes: config.cluster.as_ref().map_or(0, |cluster| cluster.nodes),
@@ -216,19 +228,59 @@ fn measure(config: &Config, seeds: u64, progress: &mut Progress) -> Measured {
         quiet_simulated_per_cpu_s: quiet.ratio(),
         times_quiet: quiet.ratio() / median.ratio(),
         shares,
+    })
+}
+
+/// Has the trials run one after the other. What each took, in order.
+fn all(config: &Config, jobs: Vec<Job>, progress: &mut Progress) -> anyhow::Result<Vec<Once>> {
+    let program = machine::this_program()?;
+    let stop = AtomicBool::new(false);
+    let crew = Crew { slots: 1, hung_after: run::hung_after(config), stop: &stop };
+    let (mut all, mut died) = (Vec::new(), None);
+    let jobs = jobs.into_iter().map(|job| (job.seed, job));
+    let worker = || machine::command(&program, "measure");
+    pool::run(worker, crew, jobs, |seed, done: Done<Once>| {
+        progress.step();
+        match done {
+            Done::Answered(once) => all.push(once),
+            Done::Died(why) => died = Some((seed, why)),
+        }
+        if died.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+    .context("a worker cannot be started")?;
+    match died {
+        Some((seed, why)) => bail!("seed {seed} cannot be measured: {why}"),
+        None => Ok(all),
     }
 }
 
-fn once(config: &Config, seed: u64, progress: &mut Progress) -> Once {
+/// Runs the trials that come in as lines, for [`bench`].
+///
+/// # Errors
+/// Lines that are no trials.
+pub fn worker() -> anyhow::Result<()> {
+    pool::work(|job: &Job| Ok(once(job)))
+}
+
+fn once(job: &Job) -> Once {
+    machine::forget_peak();
     let begun_ns = machine::cpu_ns();
-    let judged = trial::judged(sim::Trial { twin: false, ..sim::trial(config.clone(), seed) });
+    let trial = sim::trial(job.config.clone(), job.seed);
+    let judged = trial::judged(sim::Trial { profile: job.profile, twin: false, ..trial });
     let cpu_ns = machine::cpu_ns() - begun_ns;
-    progress.step();
     let record = &judged.record;
-    let requests = record.cluster.requests.iter().sum();
-    let asked = record.cluster.end.requests.clone();
-    let (operations, network_events) = (record.operations.len() as u64, judged.cost.network_events);
-    Once { cpu_ns, simulated_ns: record.ended_ns, operations, requests, network_events, asked }
+    let profile = judged.cost.profile.iter();
+    Once {
+        cpu_ns,
+        simulated_ns: record.ended_ns,
+        operations: record.operations.len() as u64,
+        requests: record.cluster.requests.iter().sum(),
+        network_events: judged.cost.network_events,
+        asked: record.cluster.end.requests.clone(),
+        peak_bytes: machine::peak_bytes(),
+        checkers_ns: judged.checkers_ns,
+        tasks_ns: profile.map(|(name, cost)| ((*name).to_owned(), cost.cpu_ns)).collect(),
+    }
 }
 
 /// What API servers were asked most, the most frequent first, each with its part of the whole.
@@ -242,22 +294,15 @@ fn asked_most(once: &Once) -> Vec<(String, f64)> {
 const SHOWN_REQUESTS: usize = 20;
 
 /// Where time goes, over all seeds: by name of task, the checkers, and what is neither.
-fn shares(config: &Config, seeds: u64, progress: &mut Progress) -> Vec<(String, f64)> {
+fn shares(profiled: &[Once]) -> Vec<(String, f64)> {
     let mut spent: BTreeMap<String, u64> = BTreeMap::new();
-    let mut total_ns = 0;
-    for seed in 1..=seeds {
-        let begun_ns = machine::cpu_ns();
-        let mut trial = sim::trial(config.clone(), seed);
-        trial.profile = true;
-        let judged = trial::judged(trial);
-        total_ns += machine::cpu_ns() - begun_ns;
-        progress.step();
-        *spent.entry("checkers".to_owned()).or_default() += judged.checkers_ns;
-        for (name, cost) in &judged.cost.profile {
-            *spent.entry(format!("task {name}")).or_default() += cost.cpu_ns;
+    for once in profiled {
+        *spent.entry("checkers".to_owned()).or_default() += once.checkers_ns;
+        for (name, cpu_ns) in &once.tasks_ns {
+            *spent.entry(format!("task {name}")).or_default() += cpu_ns;
         }
     }
-    shares_of(spent, total_ns)
+    shares_of(spent, profiled.iter().map(|once| once.cpu_ns).sum())
 }
 
 fn shares_of(mut spent: BTreeMap<String, u64>, total_ns: u64) -> Vec<(String, f64)> {

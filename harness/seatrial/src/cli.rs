@@ -68,6 +68,9 @@ pub enum Command {
     /// Run the trials that come in as lines, for `why`
     #[command(hide = true)]
     Branch,
+    /// Run the trials that come in as lines, for `bench`
+    #[command(hide = true)]
+    Measure,
     /// Write one trial's log, for `determinism`
     #[command(hide = true)]
     Log(Log),

@@ -56,22 +56,22 @@ pub fn forget_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
-/// Makes the allocator keep what is freed instead of handing it back to the system, which takes a sixth of a trial's CPU
-/// time to do and to undo. It reads that once, before `main`: so this process becomes the same program anew, with the
-/// variable set. Does nothing if it is set, or if that fails: then trials are only slower.
-pub fn keep_freed_memory() {
-    if std::env::var_os(PURGE_DELAY).is_none()
-        && let Ok(program) = std::env::current_exe()
-    {
-        let mut arguments = std::env::args_os();
-        let name = arguments.next().unwrap_or_else(|| program.clone().into());
-        // Comes back only with an error.
-        let _ = Command::new(program).arg0(name).args(arguments).env(PURGE_DELAY, "-1").exec();
+/// Hands back to the system what this program's allocator holds of threads that have ended, if this program has grown large.
+/// Does nothing on any thread but the first.
+pub fn give_back_memory() {
+    if rss_bytes() < LARGE_BYTES {
+        return;
+    }
+    #[expect(unsafe_code, reason = "the allocator has no safe interface; it may be asked for this at any time")]
+    // SAFETY: it looks only at what is free (mimalloc's documentation of `mi_collect`).
+    unsafe {
+        libmimalloc_sys::mi_collect(true);
     }
 }
 
-/// mimalloc's: milliseconds until freed memory goes back to the system; never, if negative.
-const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
+/// Resident memory of a program that has grown large. A trial of an orchestrator leaves more, and takes so long that a new
+/// process is nothing beside it; one of a store leaves less, which is of use for the next.
+pub const LARGE_BYTES: u64 = 128 << 20;
 
 /// Where this program is.
 ///

@@ -30,9 +30,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Trials after which a worker is replaced: what an allocator keeps or a simulation leaks never adds up to much.
 const TRIALS_PER_WORKER: u32 = 50;
 
-/// Resident memory beyond which a worker is replaced after its trial. A trial takes about sixteen megabytes.
-const LARGE_WORKER_BYTES: u64 = 1 << 30;
-
 /// Lines of a worker's stderr that are kept to tell why it died: where it panicked, and its message.
 const KEPT_STDERR_LINES: usize = 3;
 
@@ -54,7 +51,8 @@ pub fn work<J: DeserializeOwned, T: Serialize>(mut attempt: impl FnMut(&J) -> an
     let (input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
     for line in input.lines() {
         let job: J = serde_json::from_str(&line?).context("not a job")?;
-        let answer = Answer { rss_bytes: machine::rss_bytes(), result: attempt(&job)? };
+        let result = attempt(&job)?;
+        let answer = Answer { rss_bytes: machine::rss_bytes(), result };
         serde_json::to_writer(&mut output, &answer)?;
         writeln!(output)?;
         output.flush()?;
@@ -178,7 +176,7 @@ where
         let done = match answered {
             Ok(None) => return,
             Ok(Some(answer)) => {
-                let spent = at_work.trials >= TRIALS_PER_WORKER || answer.rss_bytes > LARGE_WORKER_BYTES;
+                let spent = at_work.trials >= TRIALS_PER_WORKER || answer.rss_bytes > machine::LARGE_BYTES;
                 worker = (!spent).then_some(at_work);
                 Done::Answered(answer.result)
             }

@@ -129,8 +129,10 @@ pub fn judged(trial: sim::Trial) -> Judged {
     let struck = trial.twin.then(|| trial.clone());
     let sim::Outcome { mut record, log, mut cost } = sim::run(trial);
     BUILD.clone_into(&mut record.build);
+    machine::give_back_memory();
     if let Some(struck) = struck {
         let twin = sim::run(sim::twin(&struck, checkers::effective_writes_of(&record)));
+        machine::give_back_memory();
         record.cluster.twin = Some(checkers::twin_of(&twin.record));
         cost.cpu_ns += twin.cost.cpu_ns;
     }

@@ -116,6 +116,8 @@ pub fn run(trial: Trial) -> Outcome {
     };
     let failed = empty_record(&trial);
     let run = rt::sim::run(config, move |world| stage::run(world, trial));
+    // What was recorded lies scattered among all that the simulation has freed by now, a copy of it does not.
+    let run = run.map(|Outcome { record, log, cost }| Outcome { record: record.clone(), log, cost });
     run.unwrap_or_else(|panicked| {
         let panics = vec![stage::panic_record(&panicked)];
         let ended_ns = panicked.at_ns;

@@ -13,7 +13,7 @@ use crate::effects::Topology;
 use crate::log::{Hasher, Line, Log};
 use crate::storm::{Awaited, Due, Sign, Turn};
 use faults::Ns;
-use record::{Container, Observation, Operation, Outcome, Reply, Request, Sight, WatchEvent};
+use record::{Container, Observation, Operation, Outcome, Reply, Request, Sight, Value, WatchEvent};
 use std::collections::BTreeMap;
 use workloads::Happening;
 
@@ -22,6 +22,10 @@ use workloads::Happening;
 pub(crate) struct Observer {
     log: Log,
     observations: Vec<Observation>,
+    /// The first of them that may have a value that is not packed yet.
+    unpacked: usize,
+    /// Bytes of these values.
+    unpacked_bytes: usize,
     marks: BTreeMap<String, u64>,
     /// The term that each member believes it leads in.
     leading: Vec<Option<u64>>,
@@ -59,6 +63,14 @@ pub(crate) enum Lead {
     Commits { term: u64, index: u64, entry_term: u64 },
 }
 
+/// More of a kind than a standard trial sees: what has room is not moved again and again to where there is more. Room that is
+/// not needed takes addresses and no memory.
+const ROOM: usize = 1 << 17;
+
+/// Values are packed when there are so many bytes of them. Packed they are large enough still that an allocator does not put
+/// them among small things that come and go.
+const PACK_BYTES: usize = 1 << 20;
+
 /// A target is busy if it did something within this time before.
 const BUSY_NS: Ns = 1_000_000_000;
 
@@ -67,7 +79,9 @@ impl Observer {
         let Topology { members, client_hosts, nodes } = topology;
         Self {
             log: Log::new(keep_log),
-            observations: Vec::new(),
+            observations: Vec::with_capacity(ROOM),
+            unpacked: 0,
+            unpacked_bytes: 0,
             marks: BTreeMap::new(),
             leading: vec![None; members as usize],
             last_leader: None,
@@ -75,7 +89,7 @@ impl Observer {
             due: Vec::new(),
             members_worked_ns: vec![0; members as usize],
             clients_worked_ns: vec![0; client_hosts as usize],
-            sights: Vec::new(),
+            sights: Vec::with_capacity(ROOM),
             containers: vec![BTreeMap::new(); nodes as usize],
             elected: vec![BTreeMap::new(); members as usize],
             closed: false,
@@ -179,9 +193,14 @@ impl Observer {
     /// A member was seen to have applied something, and this besides.
     pub(crate) fn sampled(&mut self, at_ns: Ns, member: u32, seen: Vec<Observation>) {
         self.members_worked_ns[member as usize] = at_ns;
-        for observation in seen {
+        for mut observation in seen {
             self.log.line(at_ns, |line| sample(line, &observation));
+            self.unpacked_bytes += objects(&mut observation).map(|value| value.own_bytes()).sum::<usize>();
             self.observations.push(observation);
+        }
+        if self.unpacked_bytes >= PACK_BYTES {
+            record::pack(self.observations[self.unpacked..].iter_mut().flat_map(objects));
+            (self.unpacked, self.unpacked_bytes) = (self.observations.len(), 0);
         }
     }
 
@@ -308,6 +327,15 @@ impl Observer {
         observations.sort_by_key(Observation::at_ns);
         Seen { log_hash, checkpoints, log, observations, marks: std::mem::take(&mut self.marks), sights }
     }
+}
+
+/// The values of objects. Those that clients wrote are few, and looked at again and again.
+fn objects(observation: &mut Observation) -> impl Iterator<Item = &mut Value> {
+    let events = if let Observation::Applied { events, .. } = observation { &mut events[..] } else { &mut [] };
+    events.iter_mut().filter_map(|event| match event {
+        WatchEvent::Put(kv) if kv.key.starts_with('/') => Some(&mut kv.value),
+        WatchEvent::Put(_) | WatchEvent::Delete { .. } => None,
+    })
 }
 
 // How things read in the log.
@@ -457,7 +485,7 @@ fn hash_events(events: &[WatchEvent]) -> u64 {
 
 fn hash_key_value(hasher: &mut Hasher, kv: &record::KeyValue) {
     hasher.bytes(kv.key.as_bytes());
-    hasher.bytes(kv.value.as_bytes());
+    hasher.bytes(kv.value.as_str().as_bytes());
     for number in [kv.create_revision, kv.mod_revision, kv.version, kv.lease] {
         hasher.number(number.cast_unsigned());
     }

@@ -2,7 +2,7 @@
 
 use super::members::down;
 use super::{Lane, Mark, ROW, Rows, Sort, faults, words};
-use record::{Container, Ns, Observation, Record, Sight, WatchEvent};
+use record::{Container, Ns, Observation, Record, Sight, Unpacker, WatchEvent};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -127,7 +127,7 @@ struct Metadata {
 }
 
 pub(super) fn pods(record: &Record) -> Pods {
-    let mut names = BTreeMap::new();
+    let (mut names, mut values) = (BTreeMap::new(), Unpacker::default());
     for observation in &record.observations {
         let Observation::Applied { events, .. } = observation else { continue };
         for event in events {
@@ -135,7 +135,7 @@ pub(super) fn pods(record: &Record) -> Pods {
             // Its first version says all that is asked here.
             if put.version == 1
                 && put.key.starts_with("/registry/core/pods/")
-                && let Ok(Stored { metadata }) = serde_json::from_str(&put.value)
+                && let Ok(Stored { metadata }) = serde_json::from_str(values.text(&put.value))
             {
                 names.insert(metadata.uid, format!("{}/{}", metadata.namespace, metadata.name));
             }

@@ -135,7 +135,7 @@ fn replied(reply: &Reply) -> String {
     match reply {
         Reply::Read(found) => match found.as_slice() {
             [] => "nothing".to_owned(),
-            [one] => format!("{} = {} (revision {})", one.key, shortened(&one.value, 24), one.mod_revision),
+            [one] => format!("{} = {} (revision {})", one.key, shortened(one.value.as_str(), 24), one.mod_revision),
             many => format!("{} keys", many.len()),
         },
         Reply::Txn { succeeded: true } => "done".to_owned(),

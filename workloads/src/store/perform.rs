@@ -114,7 +114,7 @@ fn refusal(kind: types::RefusedKind) -> Refusal {
 pub fn key_value(kv: &types::KeyValue) -> KeyValue {
     KeyValue {
         key: string(&kv.key),
-        value: string(&kv.value),
+        value: string(&kv.value).into(),
         create_revision: kv.create_revision,
         mod_revision: kv.mod_revision,
         version: kv.version,

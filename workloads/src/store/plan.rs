@@ -156,7 +156,7 @@ impl Planner {
     fn learn_read(&mut self, range: &KeyRange, found: &[KeyValue]) {
         for kv in found {
             let (create_revision, mod_revision) = (kv.create_revision, kv.mod_revision);
-            self.remember(Seen { key: kv.key.clone(), create_revision, mod_revision, value: kv.value.clone() });
+            self.remember(Seen { key: kv.key.clone(), create_revision, mod_revision, value: kv.value.to_string() });
         }
         if range.until.is_none() && found.is_empty() {
             self.remember(Seen { key: range.from.clone(), ..Seen::default() });

@@ -1,6 +1,6 @@
 //! C11: a write with an epoch older than the newest granted is refused: one effective leader per controller group.
 
-use super::{Object, World};
+use super::{Lease, Object, World};
 use crate::findings::Findings;
 use record::{Guarantee, Sight, Verdict};
 use std::collections::BTreeMap;
@@ -57,7 +57,7 @@ fn leases(world: &World<'_>, findings: &mut Findings) {
 }
 
 /// Who holds a Lease in which epoch.
-fn holding(lease: &api::coordination::v1::Lease) -> (&str, i32) {
+fn holding(lease: &Lease) -> (&str, i32) {
     let Some(spec) = &lease.spec else { return ("", 0) };
     (spec.holder_identity.as_deref().unwrap_or_default(), spec.lease_transitions.unwrap_or_default())
 }

@@ -1,6 +1,6 @@
 //! C15: Succeeded and Failed are final.
 
-use super::{Object, World};
+use super::{Object, Pod, World};
 use crate::findings::Findings;
 use record::{Guarantee, Verdict};
 
@@ -11,8 +11,7 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
         let (Some(Object::Pod(old)), Some(Object::Pod(new))) = (commit.old.as_deref(), commit.new.as_deref()) else {
             continue;
         };
-        let phase =
-            |pod: &api::core::v1::Pod| pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
+        let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
         let (before, after) = (phase(old), phase(new));
         if old.metadata.uid != new.metadata.uid || !matches!(before.as_str(), "Succeeded" | "Failed") {
             // The first final phase is one that could be taken back from now on.

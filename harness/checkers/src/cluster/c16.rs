@@ -1,8 +1,7 @@
 //! C16: `nodeName` is written once.
 
-use super::{Object, World};
+use super::{Object, Pod, World};
 use crate::findings::Findings;
-use api::core::v1::Pod;
 use record::{Guarantee, Verdict};
 
 /// A pod that has a node keeps it, as long as its UID exists.

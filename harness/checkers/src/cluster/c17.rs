@@ -1,6 +1,6 @@
 //! C17: taken in order of revision, bindings never exceed the node's allocatable as then stored.
 
-use super::facts::{Amounts, allocatable, is_terminal, pod_node, requests, uid};
+use super::facts::{Amounts, allocatable, is_terminal, pod_node, requests};
 use super::{Commit, Object, World};
 use crate::findings::Findings;
 use record::{Guarantee, Verdict};
@@ -46,7 +46,7 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
 /// A pod that has ended, is gone, or has made way for another of its name frees its place.
 fn free<'a>(commit: &'a Commit, bound: &mut BTreeMap<&'a str, BTreeMap<&'a str, Amounts>>) {
     let (Some(old), new) = commit.pods() else { return };
-    let stays = new.is_some_and(|new| uid(new) == uid(old) && !is_terminal(new));
+    let stays = new.is_some_and(|new| new.uid() == old.uid() && !is_terminal(new));
     if let Some(here) = bound.get_mut(pod_node(old)).filter(|_| !stays) {
         here.remove(&*commit.key);
     }
@@ -55,7 +55,7 @@ fn free<'a>(commit: &'a Commit, bound: &mut BTreeMap<&'a str, BTreeMap<&'a str, 
 /// The node that a pod which existed before is bound to by this change, and what the pod asks for.
 fn binding(commit: &Commit) -> Option<(&str, Amounts)> {
     let (Some(old), Some(new)) = commit.pods() else { return None };
-    let now = uid(old) == uid(new) && pod_node(old).is_empty() && !pod_node(new).is_empty() && !is_terminal(new);
+    let now = old.uid() == new.uid() && pod_node(old).is_empty() && !pod_node(new).is_empty() && !is_terminal(new);
     now.then(|| (pod_node(new), requests(new)))
 }
 

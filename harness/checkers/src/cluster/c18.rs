@@ -1,10 +1,9 @@
 //! C18: a pod that fits a Ready node is bound within T after Q.
 
-use super::facts::{PODS, SECOND_NS, is_active, pod_node, uid};
+use super::facts::{PODS, SECOND_NS, is_active, pod_node};
 use super::places::{Places, is_simple};
-use super::{Commit, World};
+use super::{Commit, Pod, World};
 use crate::findings::Findings;
-use api::core::v1::Pod;
 use faults::Ns;
 use record::{CONVERGE_NS, Guarantee, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
@@ -103,7 +102,7 @@ impl<'a> Waiting<'a> {
             let state = if bound { "bound only" } else { "not bound" };
             let text = format!(
                 "{key} ({}) was {state} at {} s, though it fitted on {node} from {from} s on for {waited} s",
-                uid(self.pod),
+                self.pod.uid(),
                 at_ns / SECOND_NS
             );
             findings.violated(since_ns + CONVERGE_NS, text);
@@ -115,7 +114,7 @@ impl<'a> Waiting<'a> {
 fn leaves<'a>(commit: &'a Commit, waiting: &mut BTreeMap<&'a str, Waiting<'a>>, findings: &mut Findings) {
     let (old, new) = commit.pods();
     let Some(old) = old else { return };
-    let same = new.filter(|new| uid(new) == uid(old));
+    let same = new.filter(|new| new.uid() == old.uid());
     if same.is_some_and(waits) {
         return;
     }

@@ -2,9 +2,8 @@
 
 use super::facts::{SECOND_NS, controller_uid, is_active, is_ready};
 use super::workloads::{Bounds, controller_of, is_going, set_size, uid_of};
-use super::{Commit, Object, World};
+use super::{Commit, Deployment, Object, ReplicaSet, World};
 use crate::findings::Findings;
-use api::apps::v1::{Deployment, ReplicaSet};
 use faults::Ns;
 use record::{Guarantee, Verdict};
 use std::collections::{BTreeMap, VecDeque};

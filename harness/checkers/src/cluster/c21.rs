@@ -5,10 +5,9 @@ use super::facts::{SECOND_NS, controller_uid, is_active, is_ready, skew_ns};
 use super::workloads::{
     BACKOFF_NS, Bounds, Pods, Settling, can_run, deployment_size, deployments_of_sets, images, is_going, uid_of,
 };
-use super::{Commit, Object, World};
+use super::{Commit, Deployment, Object, Pod, World};
 use crate::findings::Findings;
-use api::apps::v1::{Deployment, DeploymentSpec};
-use api::core::v1::Pod;
+use api::apps::v1::DeploymentSpec;
 use faults::Ns;
 use record::{Guarantee, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,7 +78,7 @@ struct Rollout<'a> {
 impl Rollout<'_> {
     fn tells(&self, deployment: &Deployment) -> Told {
         let Some(status) = &deployment.status else { return Told::Underway };
-        if deployment.spec.as_ref() != Some(self.spec) || status.observed_generation.unwrap_or(0) < self.generation {
+        if deployment.spec.as_deref() != Some(self.spec) || status.observed_generation.unwrap_or(0) < self.generation {
             return Told::Underway;
         }
         let wanted = deployment_size(self.spec);
@@ -143,7 +142,7 @@ fn last_specs<'a>(world: &'a World<'_>) -> BTreeMap<&'a str, Rollout<'a>> {
         let Some(Object::Deployment(deployment)) = commit.new.as_deref() else { continue };
         let uid = uid_of(&deployment.metadata);
         let Some(spec) =
-            deployment.spec.as_ref().filter(|spec| !is_going(&deployment.metadata) && spec.paused != Some(true))
+            deployment.spec.as_deref().filter(|spec| !is_going(&deployment.metadata) && spec.paused != Some(true))
         else {
             last.remove(uid);
             continue;
@@ -187,7 +186,7 @@ fn pods_change<'a>(
 }
 
 fn is_updated(pod: &Pod, spec: &DeploymentSpec) -> bool {
-    is_active(pod) && is_ready(pod) && images(pod.spec.as_ref()) == images(spec.template.spec.as_ref())
+    is_active(pod) && is_ready(pod) && images(pod.spec.as_deref()) == images(spec.template.spec.as_ref())
 }
 
 #[cfg(test)]

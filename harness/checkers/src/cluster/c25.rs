@@ -2,11 +2,9 @@
 //! loses a decrement.
 
 use super::facts::{PODS, SECOND_NS, Timeline, condition, is_ready, is_terminal, is_terminating, skew_ns};
-use super::{Commit, Object, World};
+use super::{Budget, Commit, Object, Pod, World};
 use crate::findings::Findings;
-use api::core::v1::Pod;
-use api::policy::v1::PodDisruptionBudget;
-use api::{ObjectExt, selector};
+use api::selector;
 use faults::Ns;
 use record::{Guarantee, Sight, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,18 +52,18 @@ pub(crate) fn check(world: &World<'_>) -> Verdict {
     findings.verdict()
 }
 
-fn disrupted(budget: &PodDisruptionBudget) -> BTreeSet<&String> {
+fn disrupted(budget: &Budget) -> BTreeSet<&String> {
     budget.status.iter().flat_map(|status| status.disrupted_pods.iter().flat_map(BTreeMap::keys)).collect()
 }
 
-fn allowed(budget: &PodDisruptionBudget) -> i64 {
+fn allowed(budget: &Budget) -> i64 {
     budget.status.as_ref().map_or(0, |status| status.disruptions_allowed.into())
 }
 
 fn additions<'a>(
     commit: &'a Commit,
-    old: &PodDisruptionBudget,
-    new: &PodDisruptionBudget,
+    old: &Budget,
+    new: &Budget,
     noted: &mut BTreeMap<(&'a str, String), Ns>,
     findings: &mut Findings,
 ) {
@@ -91,7 +89,7 @@ fn additions<'a>(
 fn removals(
     world: &World<'_>,
     commit: &Commit,
-    (old, new): (&PodDisruptionBudget, &PodDisruptionBudget),
+    (old, new): (&Budget, &Budget),
     timeline: &Timeline<'_>,
     noted: &BTreeMap<(&str, String), Ns>,
     findings: &mut Findings,
@@ -126,7 +124,7 @@ struct Written<'a> {
 }
 
 impl<'a> Written<'a> {
-    fn of(world: &World<'_>, commit: &'a Commit, old: &PodDisruptionBudget, new: &PodDisruptionBudget) -> Option<Self> {
+    fn of(world: &World<'_>, commit: &'a Commit, old: &Budget, new: &Budget) -> Option<Self> {
         let (before, after) = (disrupted(old), disrupted(new));
         let added = after.difference(&before);
         let evicted_ns = added.map(|pod| first_asked(world, new.namespace(), pod).max(commit.since_ns)).min();
@@ -209,7 +207,7 @@ fn condemned(commit: &Commit, old: &Pod, new: &Pod, timeline: &Timeline<'_>, fin
 }
 
 /// No selector selects nothing; an empty one selects everything.
-fn selects(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
+fn selects(budget: &Budget, pod: &Pod) -> bool {
     let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
     selector.is_some_and(|selector| selector::matches(selector, pod.labels()))
 }

@@ -2,9 +2,8 @@
 //! old machine is known dead.
 
 use super::facts::{is_terminal, node_number, pod_node};
-use super::{Object, World};
+use super::{Node, Object, Pod, Service, World};
 use crate::findings::Findings;
-use api::core::v1::{Node, Pod, Service};
 use faults::{Kind, Ns};
 use record::{Guarantee, Sight, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,7 +77,6 @@ fn held(object: &Object) -> BTreeSet<String> {
         Object::Node(node) => cidrs(node).into_iter().map(|cidr| format!("pod CIDR {cidr}")).collect(),
         Object::Service(service) => of_service(service),
         Object::Namespace(_)
-        | Object::Endpoints(_)
         | Object::EndpointSlice(_)
         | Object::ReplicaSet(_)
         | Object::Deployment(_)

@@ -2,10 +2,10 @@
 
 use super::facts::{Timeline, is_ready, is_terminal, is_terminating, node_name, pod_node};
 use super::workloads::{NAMESPACES, SERVICES, Settling, is_going, namespace_of};
-use super::{Commit, Object, World, twin};
+use super::{Commit, Object, Pod, Service, World, twin};
 use crate::findings::Findings;
 use api::IntOrString;
-use api::core::v1::{Pod, Service, ServicePort, ServiceSpec};
+use api::core::v1::{ServicePort, ServiceSpec};
 use api::discovery::v1::{Endpoint, EndpointSlice};
 use faults::Ns;
 use record::{CONVERGE_NS, Guarantee, Verdict};

@@ -1,9 +1,8 @@
 //! C33: how fast nodes may be tainted for eviction, by how much of their zone is down.
 
 use super::facts::{CONTROLLERS, NO_EXECUTE, SECOND_NS, node_condition, node_is_ready, node_label, taints};
-use super::{Commit, World};
+use super::{Commit, Node, World};
 use crate::findings::Findings;
-use api::core::v1::Node;
 use faults::{Kind, Ns};
 use record::{Guarantee, Verdict};
 use std::collections::BTreeMap;

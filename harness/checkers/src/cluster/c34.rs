@@ -1,12 +1,12 @@
 //! C34: a taint evicts when its toleration, counted from timeAdded, ends; only if it still holds, and only that UID.
 
-use super::World;
 use super::facts::{
     NO_EXECUTE, NODES, PodLife, SECOND_NS, Timeline, Version, condition, is_active, pod_lives, pod_node, skew_ns,
     taints, tolerates, tolerations,
 };
+use super::{Pod, World};
 use crate::findings::Findings;
-use api::core::v1::{Pod, Taint};
+use api::core::v1::Taint;
 use faults::Ns;
 use record::{CONVERGE_NS, Guarantee, Verdict};
 

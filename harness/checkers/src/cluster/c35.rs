@@ -4,7 +4,7 @@ use super::facts::{
     DETECTION_NS, NODES, PodLife, SECOND_NS, Timeline, is_active, is_ready, node_is_ready, node_name, pod_lives,
     pod_node,
 };
-use super::{Commit, World};
+use super::{Commit, Pod, World};
 use crate::findings::Findings;
 use faults::{Kind, Ns};
 use record::{CONVERGE_NS, Container, Guarantee, Sight, Verdict};
@@ -153,13 +153,13 @@ fn containers(
 /// Whether a pod that is to run on is the same as before the outage, as far as was seen until `known_ns`: the agent may
 /// know of a change before the harness has seen it.
 fn stays(life: &PodLife<'_>, outage: &Outage, known_ns: Ns) -> bool {
-    let restarts = |pod: &api::core::v1::Pod| {
+    let restarts = |pod: &Pod| {
         let policy = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()).unwrap_or("Always");
         policy == "Always"
     };
     let versions = || life.versions.iter().filter(|version| version.at_ns <= known_ns);
     let before = versions().take_while(|version| version.at_ns <= outage.down_ns).last();
-    let containers = |pod: &api::core::v1::Pod| pod.spec.as_ref().map(|spec| spec.containers.clone());
+    let containers = |pod: &Pod| pod.spec.as_ref().map(|spec| spec.containers.clone());
     life.gone.is_none_or(|(gone_ns, _)| gone_ns > known_ns)
         && versions().all(|version| is_active(version.pod) && restarts(version.pod))
         && before.is_some_and(|before| versions().all(|version| containers(version.pod) == containers(before.pod)))

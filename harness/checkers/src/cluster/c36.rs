@@ -1,9 +1,8 @@
 //! C36: a deleted pod without finalizers is gone within G + T after its node is back or removed.
 
-use super::World;
 use super::facts::{NODES, PodLife, SECOND_NS, Timeline, deletion_grace_ns, is_terminating, pod_lives, pod_node};
+use super::{Pod, World};
 use crate::findings::Findings;
-use api::core::v1::Pod;
 use faults::Ns;
 use record::{CONVERGE_NS, Guarantee, Sight, Verdict};
 

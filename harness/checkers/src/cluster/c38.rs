@@ -7,10 +7,9 @@ use super::facts::{
     is_ready, node_name, pod_lives, pod_node, skew_ns, tolerates, tolerations,
 };
 use super::places::{Places, is_simple};
-use super::{Object, World};
+use super::{Object, Pod, ReplicaSet, World};
 use crate::findings::Findings;
-use api::apps::v1::ReplicaSet;
-use api::core::v1::{Pod, Taint};
+use api::core::v1::Taint;
 use faults::{Kind, Ns};
 use record::{CONVERGE_NS, FAILOVER_NS, Guarantee, Strike, Verdict};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,9 +1,8 @@
 //! C39: SIGTERM, then up to G, before SIGKILL.
 
-use super::World;
 use super::facts::{PodLife, SECOND_NS, Timeline, deletion_grace_ns, grace_ns, pod_lives};
+use super::{Pod, World};
 use crate::findings::Findings;
-use api::core::v1::Pod;
 use faults::{Kind, Ns};
 use record::{Container, Guarantee, Sight, Verdict};
 use std::collections::BTreeMap;

@@ -1,10 +1,9 @@
 //! C42: a controller's creations are at most the demand (spec increases and pods lost).
 
-use super::facts::{condition, controller_uid, uid};
+use super::facts::{condition, controller_uid};
 use super::workloads::{set_of, set_size, uid_of, users_name};
-use super::{Commit, Object, World};
+use super::{Commit, Object, Pod, World};
 use crate::findings::Findings;
-use api::core::v1::Pod;
 use record::{Guarantee, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,7 +69,7 @@ struct Demand<'a> {
 /// Whether an active pod that is a set's no more was taken from it.
 fn is_lost(world: &World<'_>, commit: &Commit, old: Option<&Pod>, new: Option<&Pod>) -> bool {
     let Some(old) = old else { return false };
-    let new = new.filter(|new| uid(new) == uid(old));
+    let new = new.filter(|new| new.uid() == old.uid());
     let deleted = new.is_none_or(|new| new.metadata.deletion_timestamp.is_some());
     let is_disrupted = |pod: &Pod| condition(pod, "DisruptionTarget").is_some_and(|target| target.status == "True");
     !deleted

@@ -1,9 +1,9 @@
 //! Facts about objects, strikes and clocks that several checkers need. None of it is taken from the product: what a pod
 //! asks for, or which taints it tolerates, is worked out here anew.
 
-use super::{Commit, Object, World};
+use super::{Commit, Node, Object, Pod, World};
 use crate::log::Log;
-use api::core::v1::{Node, NodeCondition, Pod, PodCondition, ResourceRequirements, Taint, Toleration};
+use api::core::v1::{NodeCondition, PodCondition, ResourceRequirements, Taint, Toleration};
 use api::{Quantity, QuantityText};
 use faults::{Kind, Ns, What};
 use record::{Record, Sight, Strike, WatchEvent};
@@ -101,11 +101,6 @@ pub(crate) fn is_terminating(pod: &Pod) -> bool {
 /// Neither ended nor being deleted.
 pub(crate) fn is_active(pod: &Pod) -> bool {
     !is_terminal(pod) && !is_terminating(pod)
-}
-
-/// Its UID; empty in a tale that gives it none.
-pub(crate) fn uid(pod: &Pod) -> &str {
-    pod.metadata.uid.as_deref().unwrap_or_default()
 }
 
 /// UID of the one owner that controls it.
@@ -411,7 +406,7 @@ pub(crate) fn pod_lives<'a>(timeline: &Timeline<'a>) -> Vec<PodLife<'a>> {
             let (at_ns, revision) = (commit.at_ns, commit.revision);
             let new = commit.new.as_deref().and_then(Object::pod);
             if let Some(life) = lives.last_mut().filter(|_| alive)
-                && new.is_none_or(|pod| uid(pod) != life.uid)
+                && new.is_none_or(|pod| pod.uid() != life.uid)
             {
                 life.gone = Some((at_ns, revision));
                 alive = false;
@@ -420,7 +415,7 @@ pub(crate) fn pod_lives<'a>(timeline: &Timeline<'a>) -> Vec<PodLife<'a>> {
             let version = Version { at_ns, revision, pod };
             match lives.last_mut().filter(|_| alive) {
                 Some(life) => life.versions.push(version),
-                None => lives.push(PodLife { key, uid: uid(pod), versions: vec![version], gone: None }),
+                None => lives.push(PodLife { key, uid: pod.uid(), versions: vec![version], gone: None }),
             }
             alive = true;
         }
@@ -451,11 +446,12 @@ pub(crate) fn fences<'a>(log: &Log<'a>) -> Vec<FenceCommit<'a>> {
     let mut fences = Vec::new();
     for entry in &log.entries {
         for event in entry.events {
-            let (key, value) = match event {
-                WatchEvent::Put(kv) => (kv.key.as_str(), Some(kv.value.as_str())),
-                WatchEvent::Delete { key, .. } => (key.as_str(), None),
-            };
+            let key = crate::log::key_of(event);
             let Some(lease) = key.strip_prefix(FENCES) else { continue };
+            let value = match event {
+                WatchEvent::Put(kv) => Some(kv.value.as_str()),
+                WatchEvent::Delete { .. } => None,
+            };
             let others = entry.events.iter().map(crate::log::key_of).filter(|other| *other != key);
             fences.push(FenceCommit {
                 at_ns: entry.at_ns,
@@ -474,7 +470,7 @@ mod tests {
     use super::*;
 
     fn pod(spec: &str) -> Pod {
-        serde_json::from_str(&format!(r#"{{"spec":{spec}}}"#)).expect("a pod")
+        Pod::parse(&format!(r#"{{"spec":{spec}}}"#), None).expect("a pod")
     }
 
     fn asks(spec: &str, resource: &str) -> i128 {

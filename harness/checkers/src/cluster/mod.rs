@@ -42,7 +42,7 @@ mod tale;
 mod twin;
 mod workloads;
 
-pub(crate) use objects::{Commit, Object};
+pub(crate) use objects::{Budget, Commit, Deployment, Lease, Node, Object, Pod, ReplicaSet, Service};
 pub use twin::{effective_writes_of, twin_of};
 
 use crate::log::Log;

@@ -1,11 +1,10 @@
 //! Where a pod would fit: nodes and what is bound to them, commit by commit.
 
-use super::Commit;
 use super::facts::{
     Amounts, NO_EXECUTE, NO_SCHEDULE, allocatable, is_cordoned, is_terminal, node_is_ready, pod_node, requests, taints,
     tolerates, tolerations,
 };
-use api::core::v1::{Node, Pod};
+use super::{Commit, Node, Pod};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The nodes that exist, by name, and what the pods that are bound or promised to each ask for, by key.

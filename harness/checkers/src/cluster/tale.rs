@@ -54,7 +54,14 @@ impl Tale {
             let (create_revision, version) = self.keys.get(&key).map_or((self.revision, 1), |(at, n)| (*at, n + 1));
             self.keys.insert(key.clone(), (create_revision, version));
             let mod_revision = self.revision;
-            events.push(WatchEvent::Put(KeyValue { key, value, create_revision, mod_revision, version, lease: 0 }));
+            events.push(WatchEvent::Put(KeyValue {
+                key,
+                value: value.into(),
+                create_revision,
+                mod_revision,
+                version,
+                lease: 0,
+            }));
         }
         self.applied(events)
     }

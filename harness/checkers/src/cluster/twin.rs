@@ -7,15 +7,15 @@
 
 use super::c32::{SERVICE_NAME, is_ready_endpoint};
 use super::facts::{PODS, Timeline, is_active, is_cordoned, is_ready};
-use super::objects::REGISTRY;
+use super::objects::{Parted, Parts, REGISTRY};
 use super::workloads::{
     Bounds, FOREGROUND, NAMESPACES, SERVICES, can_run, controller_of, has_finalizer, is_going, namespace_of, owners_of,
     users_name,
 };
-use super::{Commit, Object, World};
+use super::{Commit, Object, Pod, World};
 use crate::findings::Findings;
-use api::core::v1::Pod;
-use api::{ObjectMeta, k8s_openapi};
+use api::ObjectMeta;
+use api::k8s_openapi::Resource;
 use record::{Answer, Arrival, CONVERGE_NS, EffectiveWrite, Record, Twin};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -85,12 +85,12 @@ fn as_created(object: &Object) -> Option<Value> {
 }
 
 /// An object without what the API server and controllers add to it.
-fn bare<T: Serialize + k8s_openapi::Metadata<Ty = ObjectMeta>>(object: &T) -> Value {
-    let ObjectMeta { name, namespace, labels, .. } = object.metadata();
-    let mut value = json!(object);
-    value["metadata"] = json!({"name": name, "namespace": namespace, "labels": labels});
-    if let Some(object) = value.as_object_mut() {
-        object.remove("status");
+fn bare<K: Parted<Spec: Serialize> + Resource>(object: &Parts<K>) -> Value {
+    let ObjectMeta { name, namespace, labels, .. } = &*object.metadata;
+    let metadata = json!({"name": name, "namespace": namespace, "labels": labels});
+    let mut value = json!({"apiVersion": K::API_VERSION, "kind": K::KIND, "metadata": metadata});
+    if let Some(spec) = &object.spec {
+        value["spec"] = json!(spec);
     }
     value
 }

@@ -2,10 +2,10 @@
 //! from the product.
 
 use super::facts::{self, SECOND_NS, Timeline, condition, is_active, is_ready, pod_node};
-use super::{Commit, Object, World};
+use super::{Commit, Object, Pod, ReplicaSet, World};
 use crate::findings::Findings;
-use api::apps::v1::{DeploymentSpec, ReplicaSet};
-use api::core::v1::{Pod, PodSpec, PodTemplateSpec};
+use api::apps::v1::DeploymentSpec;
+use api::core::v1::{PodSpec, PodTemplateSpec};
 use api::meta::v1::OwnerReference;
 use api::resource::{self, Resource};
 use api::{IntOrString, ObjectMeta};
