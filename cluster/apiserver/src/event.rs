@@ -4,7 +4,7 @@ use crate::facts::{Facts, FactsCache};
 use crate::stored::Stored;
 use api::Resource;
 use bytes::Bytes;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A change of one object.
 #[derive(Debug)]
@@ -18,7 +18,8 @@ pub struct Change {
     /// Its state before; `None` if it did not exist.
     pub before: Option<Stored>,
     facts: OnceLock<[Option<Arc<Facts>>; 2]>,
-    lines: [OnceLock<Bytes>; 3],
+    /// By type of event, as far as they are made and not let go.
+    lines: Mutex<[Option<Bytes>; 3]>,
 }
 
 /// What happened to an object from the point of view of a watch.
@@ -87,10 +88,16 @@ impl Change {
         }
     }
 
-    /// The event as a line of a watch. Made once for all watches. Empty if the object cannot be read.
+    /// The event as a line of a watch. Made once for all watches that do not lag. Empty if the object cannot be read.
     pub fn line(&self, event: EventType) -> Bytes {
-        let place = &self.lines[event as usize];
-        place.get_or_init(|| self.shown(event).map_or_else(Bytes::new, |stored| line(event.name(), &stored))).clone()
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || self.shown(event).map_or_else(Bytes::new, |stored| line(event.name(), &stored));
+        lines[event as usize].get_or_insert_with(make).clone()
+    }
+
+    /// Keeps no line any longer: they are made again for who asks.
+    pub fn let_lines_go(&self) {
+        *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = Default::default();
     }
 }
 
@@ -108,6 +115,20 @@ pub fn line(event: &str, stored: &Stored) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_was_let_go_is_made_again() {
+        let resource = api::resource::find("", "Pod").expect("pods");
+        let value = crate::stored::encode(resource, &serde_json::json!({"metadata": {"name": "a"}}));
+        let after = Some(Stored::new(resource, value, 7));
+        let (facts, lines) = Default::default();
+        let change = Change { revision: 7, key: "k".into(), after, before: None, facts, lines };
+        let line = change.line(EventType::Added);
+        assert_eq!(change.line(EventType::Added).as_ptr(), line.as_ptr());
+        change.let_lines_go();
+        assert_ne!(change.line(EventType::Added).as_ptr(), line.as_ptr());
+        assert_eq!(change.line(EventType::Added), line);
+    }
 
     #[test]
     fn selections_are_entered_and_left() {

@@ -34,6 +34,10 @@ const MAX_KEPT: usize = 1_024;
 /// Changes that a feed of one value keeps: what happens to the pods of a node within some ten seconds.
 const MAX_KEPT_OF_VALUE: usize = 128;
 
+/// Of the changes that a feed keeps, so many, the newest, keep what they are as lines of a watch: most watches are no further
+/// behind.
+const MAX_KEPT_LINES: usize = 64;
+
 /// Changes in one pull, unless a revision has more, so that a watch that catches up lets others have their turn.
 const MAX_PULLED: usize = 256;
 
@@ -221,6 +225,9 @@ impl Feed {
     fn push(&self, change: &Arc<Change>, most: usize) {
         let mut kept = self.kept();
         kept.changes.push_back(Arc::clone(change));
+        if let Some(older) = kept.changes.iter().nth_back(MAX_KEPT_LINES) {
+            older.let_lines_go();
+        }
         if kept.changes.len() > most
             && let Some(oldest) = kept.changes.pop_front()
         {

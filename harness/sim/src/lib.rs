@@ -22,6 +22,7 @@ compile_error!(
     "`sim` exists only in the simulator build: run `cargo trial`, which sets --cfg madsim and keeps a target directory of its own"
 );
 
+mod archive;
 mod credentials;
 mod crowd;
 mod effects;
@@ -35,7 +36,7 @@ mod stage;
 mod storm;
 
 use faults::{Fault, Hosts, Kind, Ns, Schedule, Swarm};
-use record::{Backend, Cluster, Config, EffectiveWrite, FaultRules, Record};
+use record::{Backend, Cluster, Config, EffectiveWrite, FaultRules, Observation, Record};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -116,8 +117,17 @@ pub fn run(trial: Trial) -> Outcome {
     };
     let failed = empty_record(&trial);
     let run = rt::sim::run(config, move |world| stage::run(world, trial));
-    // What was recorded lies scattered among all that the simulation has freed by now, a copy of it does not.
-    let run = run.map(|Outcome { record, log, cost }| Outcome { record: record.clone(), log, cost });
+    let run = run.map(|(Outcome { record, log, mut cost }, archives)| {
+        let begun_ns = stage::thread_cpu_ns();
+        // What was recorded lies scattered among all that the simulation has freed by now, a copy of it does not.
+        let mut record = record.clone();
+        record.cluster.sights = archives.sights.all();
+        record.observations = archives.observations.all();
+        // Exact times are told a moment later: the ends of processes.
+        record.observations.sort_by_key(Observation::at_ns);
+        cost.cpu_ns += stage::thread_cpu_ns() - begun_ns;
+        Outcome { record, log, cost }
+    });
     run.unwrap_or_else(|panicked| {
         let panics = vec![stage::panic_record(&panicked)];
         let ended_ns = panicked.at_ns;

@@ -339,7 +339,7 @@ mod tests {
             world.start(host, move || Box::pin(process()));
             world.sleep_ns(1_000).await;
             assert!(!world.is_running(host));
-            observer.lock().unwrap_or_else(PoisonError::into_inner).close().sights.len()
+            observer.lock().unwrap_or_else(PoisonError::into_inner).close().archives.sights.all().len()
         });
         assert_eq!(seen, Ok(2), "the two effects before");
     }

@@ -9,11 +9,12 @@
 //! All of it happens on the trial's one thread. Product code runs within some of these calls' callers, never within the
 //! calls: an [`Observer`] that is locked calls nobody.
 
+use crate::archive::Archives;
 use crate::effects::Topology;
 use crate::log::{Hasher, Line, Log};
 use crate::storm::{Awaited, Due, Sign, Turn};
 use faults::Ns;
-use record::{Container, Observation, Operation, Outcome, Reply, Request, Sight, Value, WatchEvent};
+use record::{Container, Observation, Operation, Outcome, Reply, Request, Sight, WatchEvent};
 use std::collections::BTreeMap;
 use workloads::Happening;
 
@@ -21,11 +22,8 @@ use workloads::Happening;
 #[derive(Debug)]
 pub(crate) struct Observer {
     log: Log,
-    observations: Vec<Observation>,
-    /// The first of them that may have a value that is not packed yet.
-    unpacked: usize,
-    /// Bytes of these values.
-    unpacked_bytes: usize,
+    /// Observations, and what happened to containers, nodes and leaders of controllers.
+    archives: Archives,
     marks: BTreeMap<String, u64>,
     /// The term that each member believes it leads in.
     leading: Vec<Option<u64>>,
@@ -35,8 +33,6 @@ pub(crate) struct Observer {
     /// When each member last applied something and each client host was last answered.
     members_worked_ns: Vec<Ns>,
     clients_worked_ns: Vec<Ns>,
-    /// What happened to containers, nodes and leaders of controllers.
-    sights: Vec<Sight>,
     /// Of each node: its containers that run, by the runtime's id.
     containers: Vec<BTreeMap<String, Container>>,
     /// Of each member: the Leases that its process believes to hold, with their epochs.
@@ -50,9 +46,8 @@ pub(crate) struct Seen {
     pub(crate) log_hash: u64,
     pub(crate) checkpoints: Vec<u64>,
     pub(crate) log: Option<String>,
-    pub(crate) observations: Vec<Observation>,
+    pub(crate) archives: Archives,
     pub(crate) marks: BTreeMap<String, u64>,
-    pub(crate) sights: Vec<Sight>,
 }
 
 /// What a member says about leading.
@@ -63,14 +58,6 @@ pub(crate) enum Lead {
     Commits { term: u64, index: u64, entry_term: u64 },
 }
 
-/// More of a kind than a standard trial sees: what has room is not moved again and again to where there is more. Room that is
-/// not needed takes addresses and no memory.
-const ROOM: usize = 1 << 17;
-
-/// Values are packed when there are so many bytes of them. Packed they are large enough still that an allocator does not put
-/// them among small things that come and go.
-const PACK_BYTES: usize = 1 << 20;
-
 /// A target is busy if it did something within this time before.
 const BUSY_NS: Ns = 1_000_000_000;
 
@@ -79,9 +66,7 @@ impl Observer {
         let Topology { members, client_hosts, nodes } = topology;
         Self {
             log: Log::new(keep_log),
-            observations: Vec::with_capacity(ROOM),
-            unpacked: 0,
-            unpacked_bytes: 0,
+            archives: Archives::default(),
             marks: BTreeMap::new(),
             leading: vec![None; members as usize],
             last_leader: None,
@@ -89,7 +74,6 @@ impl Observer {
             due: Vec::new(),
             members_worked_ns: vec![0; members as usize],
             clients_worked_ns: vec![0; client_hosts as usize],
-            sights: Vec::with_capacity(ROOM),
             containers: vec![BTreeMap::new(); nodes as usize],
             elected: vec![BTreeMap::new(); members as usize],
             closed: false,
@@ -167,7 +151,7 @@ impl Observer {
                 Lead::Commits { term, index, entry_term } => line.number(term).number(index).number(entry_term),
             };
         });
-        self.observations.push(observation);
+        self.archives.observations.push(observation);
     }
 
     /// A member's process began or ended. One that ends believing that it leads ceases to.
@@ -187,20 +171,15 @@ impl Observer {
         self.log.line(at_ns, |line| {
             line.word("process").number(member.into()).word(if up { "up" } else { "down" });
         });
-        self.observations.push(Observation::Process { at_ns, member, up });
+        self.archives.observations.push(Observation::Process { at_ns, member, up });
     }
 
     /// A member was seen to have applied something, and this besides.
     pub(crate) fn sampled(&mut self, at_ns: Ns, member: u32, seen: Vec<Observation>) {
         self.members_worked_ns[member as usize] = at_ns;
-        for mut observation in seen {
+        for observation in seen {
             self.log.line(at_ns, |line| sample(line, &observation));
-            self.unpacked_bytes += objects(&mut observation).map(|value| value.own_bytes()).sum::<usize>();
-            self.observations.push(observation);
-        }
-        if self.unpacked_bytes >= PACK_BYTES {
-            record::pack(self.observations[self.unpacked..].iter_mut().flat_map(objects));
-            (self.unpacked, self.unpacked_bytes) = (self.observations.len(), 0);
+            self.archives.observations.push(observation);
         }
     }
 
@@ -245,7 +224,7 @@ impl Observer {
         self.log.line(sight.at_ns(), |line| {
             line.debug(&sight);
         });
-        self.sights.push(sight);
+        self.archives.sights.push(sight);
     }
 
     /// A fault struck or was healed.
@@ -320,22 +299,10 @@ impl Observer {
     /// Ends the trial: whatever is seen from now on is not part of it.
     pub(crate) fn close(&mut self) -> Seen {
         self.closed = true;
-        let sights = std::mem::take(&mut self.sights);
         let (log_hash, checkpoints, log) = std::mem::take(&mut self.log).finish();
-        let mut observations = std::mem::take(&mut self.observations);
-        // Exact times are told a moment later: the ends of processes.
-        observations.sort_by_key(Observation::at_ns);
-        Seen { log_hash, checkpoints, log, observations, marks: std::mem::take(&mut self.marks), sights }
+        let archives = std::mem::take(&mut self.archives);
+        Seen { log_hash, checkpoints, log, archives, marks: std::mem::take(&mut self.marks) }
     }
-}
-
-/// The values of objects. Those that clients wrote are few, and looked at again and again.
-fn objects(observation: &mut Observation) -> impl Iterator<Item = &mut Value> {
-    let events = if let Observation::Applied { events, .. } = observation { &mut events[..] } else { &mut [] };
-    events.iter_mut().filter_map(|event| match event {
-        WatchEvent::Put(kv) if kv.key.starts_with('/') => Some(&mut kv.value),
-        WatchEvent::Put(_) | WatchEvent::Delete { .. } => None,
-    })
 }
 
 // How things read in the log.
@@ -512,7 +479,7 @@ mod tests {
             Observation::Process { at_ns: 12, member: 1, up: true },
         ];
         assert_eq!(observer.last_leader(), Some(1));
-        assert_eq!(observer.close().observations, expected);
+        assert_eq!(observer.close().archives.observations.all(), expected);
     }
 
     #[test]
@@ -551,7 +518,7 @@ mod tests {
         observer.process(2, 0, false);
         assert!(!observer.mark(3, Some(0), "vote granted"));
         assert_eq!(seen.log.as_deref(), Some("1 leads 0 1\n"));
-        assert!(observer.close().observations.is_empty());
+        assert!(observer.close().archives.observations.all().is_empty());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Sets a trial's world up, lets it run, and collects what came of it.
 
+use crate::archive::Archives;
 use crate::crowd::{Callers, flood};
 use crate::effects::{Action, DiskTrouble, Host, LinkTrouble, Topology};
 use crate::listener::Listener;
@@ -38,8 +39,8 @@ const PEER_PORT: u16 = 2380;
 
 pub(crate) const SECOND: Ns = 1_000_000_000;
 
-/// Runs a trial in `world`.
-pub(crate) async fn run(world: World, trial: Trial) -> Outcome {
+/// Runs a trial in `world`. What was archived comes apart from its record.
+pub(crate) async fn run(world: World, trial: Trial) -> (Outcome, Archives) {
     let stage = Arc::new(Stage::new(world, &trial));
     let listener = Listener {
         world: stage.world.clone(),
@@ -454,7 +455,7 @@ impl Stage {
     }
 
     /// The trial is over: what came of it.
-    fn collect(&self, trial: &Trial) -> Outcome {
+    fn collect(&self, trial: &Trial) -> (Outcome, Archives) {
         self.look();
         self.checkpoint();
         let end = self.end_state();
@@ -465,9 +466,8 @@ impl Stage {
             strikes: storm.into_strikes(self.world.now_ns()),
             operations,
             watches,
-            observations: seen.observations,
             cluster: ClusterHistory {
-                sights: seen.sights,
+                sights: vec![],
                 writes,
                 calls,
                 end,
@@ -483,7 +483,7 @@ impl Stage {
         };
         let network_events = self.world.stats().network.events;
         let cost = Cost { cpu_ns: thread_cpu_ns(), network_events, profile: self.world.profile() };
-        Outcome { record, log: seen.log, cost }
+        (Outcome { record, log: seen.log, cost }, seen.archives)
     }
 }
 
@@ -580,7 +580,7 @@ fn disk_faults(trouble: DiskTrouble) -> DiskFaults {
 
 /// CPU time of this thread so far. Asked of the kernel by rustix, which goes past the functions of libc that the
 /// simulation replaces.
-fn thread_cpu_ns() -> u64 {
+pub(crate) fn thread_cpu_ns() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     time.tv_sec.unsigned_abs() * SECOND + time.tv_nsec.unsigned_abs()
 }
