@@ -368,6 +368,29 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_changes_keep_their_lines_and_older_ones_make_them_anew() {
+        rt::task::block_on(async {
+            let (store, facts) = (MemoryStore::new(), FactsCache::default());
+            let hub = Arc::new(Hub::new(&store.latest()));
+            let follower = hub.subscribe(pods(), &Selector::default());
+            put(&store, &["/registry/core/pods/a/first".to_owned()], "n").await;
+            hub.advance(&store.latest(), &facts);
+            let Pull::Changes(changes, _) = follower.pull(2, &store) else { panic!("there is one") };
+            let line = || changes[0].line(crate::event::EventType::Added);
+            let (first, mut made_anew_after) = (line(), None);
+            for n in 1..=MAX_KEPT_LINES + 1 {
+                put(&store, &[format!("/registry/core/pods/a/p{n}")], "n").await;
+                hub.advance(&store.latest(), &facts);
+                assert_eq!(line(), first);
+                if line().as_ptr() != first.as_ptr() {
+                    made_anew_after.get_or_insert(n);
+                }
+            }
+            assert_eq!(made_anew_after, Some(MAX_KEPT_LINES));
+        });
+    }
+
+    #[test]
     fn a_watch_far_behind_and_one_that_follows_are_told_the_same() {
         rt::task::block_on(async {
             let (store, facts) = (MemoryStore::new(), FactsCache::default());

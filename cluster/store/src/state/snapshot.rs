@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 
 /// A chunk ends with the record that brings it to this many bytes: few calls, and little held at once.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// Of most records none takes more than this many bytes.
-const MOST_RECORDS: usize = 8 * 1024;
+/// Most records take fewer bytes than this.
+const USUAL_RECORD: usize = 8 * 1024;
 /// Bytes before a record that say its length.
 const RECORD_HEADER: usize = 4;
 /// Bytes of one record. The largest is one revision that removed very many keys; more than this is damage.
@@ -119,7 +119,7 @@ impl Iterator for Chunks<'_> {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
-        let mut chunk = Vec::with_capacity(CHUNK_BYTES + MOST_RECORDS);
+        let mut chunk = Vec::with_capacity(CHUNK_BYTES + USUAL_RECORD);
         while chunk.len() < CHUNK_BYTES {
             let Some(record) = self.records.next() else { break };
             if !self.started {
