@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 /// Things that were seen, in the order in which they were.
 #[derive(Debug)]
 pub(crate) struct Archive<T> {
-    packs: Vec<Pack>,
+    /// Each the encoding of a list, compressed, behind its length.
+    packs: Vec<Box<[u8]>>,
     open: Vec<T>,
     /// Of what is in `open`, roughly.
     open_bytes: usize,
@@ -55,12 +56,6 @@ impl<T> Default for Archive<T> {
     }
 }
 
-#[derive(Debug)]
-struct Pack {
-    compressed: Box<[u8]>,
-    bytes: usize,
-}
-
 /// So many bytes are packed together: what is left of them is so large still that an allocator does not put it among small
 /// things that come and go.
 const PACK_BYTES: usize = 1 << 20;
@@ -72,7 +67,7 @@ impl<T: Archived> Archive<T> {
         self.open.push(item);
         if self.open_bytes >= PACK_BYTES {
             let data = postcard::to_stdvec(&self.open).expect("plain data always has an encoding");
-            self.packs.push(Pack { compressed: lz4_flex::block::compress(&data).into(), bytes: data.len() });
+            self.packs.push(lz4_flex::block::compress_prepend_size(&data).into());
             self.open.clear();
             self.open_bytes = 0;
         }
@@ -82,7 +77,7 @@ impl<T: Archived> Archive<T> {
     pub(crate) fn all(self) -> Vec<T> {
         let mut all = Vec::new();
         for pack in self.packs {
-            let data = lz4_flex::block::decompress(&pack.compressed, pack.bytes).expect("it was compressed here");
+            let data = lz4_flex::block::decompress_size_prepended(&pack).expect("it was compressed here");
             let mut some: Vec<T> = postcard::from_bytes(&data).expect("it was encoded here");
             T::settle(&mut some);
             all.append(&mut some);
