@@ -7,7 +7,9 @@
 //! Empty data is a new leader's own entry and carries no command.
 
 use crate::format::{Format, UnreadFormat};
-use crate::types::{CompactRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, TxnRequest};
+use crate::types::{
+    CompactRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RequestOp, TxnRequest,
+};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -97,7 +99,8 @@ impl Command {
             let checksum = crc32c::crc32c(&data[body..]).to_le_bytes();
             data[body - CHECKSUM_BYTES..body].copy_from_slice(&checksum);
         }
-        Bytes::from(data)
+        // The log keeps it, and with it whatever room is left.
+        Bytes::from(data.into_boxed_slice())
     }
 
     /// The format of an entry's data; `None` if it carries no command, or none that this build knows.
@@ -105,11 +108,22 @@ impl Command {
         data.first().and_then(|number| Format::new(*number).ok())
     }
 
-    /// From an entry's data, which is not empty.
+    /// From an entry's data, which is not empty. A value that makes up at least half of the data shares its memory, which the
+    /// log holds anyhow.
     ///
     /// # Errors
     /// The entry is of an unknown format, or damaged. The member cannot go on.
-    pub fn decode(data: &[u8]) -> Result<Command, CommandError> {
+    pub fn decode(data: &Bytes) -> Result<Command, CommandError> {
+        let mut command = Self::decode_apart(data)?;
+        for value in command.values().filter(|value| value.len() >= data.len() / 2) {
+            if let Some(at) = memchr::memmem::find(data, value) {
+                *value = data.slice(at..at + value.len());
+            }
+        }
+        Ok(command)
+    }
+
+    fn decode_apart(data: &[u8]) -> Result<Command, CommandError> {
         let damaged = |what: &str| CommandError::Damaged(what.to_owned());
         let (&number, mut body) = data.split_first().ok_or_else(|| damaged("it is empty"))?;
         let format = Format::new(number)?;
@@ -127,14 +141,38 @@ impl Command {
         }
     }
 
+    /// What it puts, all of it.
+    fn values(&mut self) -> impl Iterator<Item = &mut Bytes> {
+        let (put, txn) = match &mut self.action {
+            Action::Put(put) => (Some(put), None),
+            Action::Txn(txn) => (None, Some(txn)),
+            _ => (None, None),
+        };
+        let operations = txn.into_iter().flat_map(|txn| txn.success.iter_mut().chain(&mut txn.failure));
+        let within = operations.filter_map(|operation| match operation {
+            RequestOp::Put(put) => Some(put),
+            RequestOp::Range(_) | RequestOp::DeleteRange(_) => None,
+        });
+        put.into_iter().chain(within).map(|put| &mut put.value)
+    }
+
     /// Roughly the encoded length, so that a put is encoded into one allocation.
     fn size_hint(&self) -> usize {
         const NUMBERS: usize = 48;
+        let of_put = |put: &PutRequest| put.key.len() + put.value.len();
+        let of_operation = |operation: &RequestOp| match operation {
+            RequestOp::Put(put) => NUMBERS + of_put(put),
+            RequestOp::Range(range) => NUMBERS + range.key.len() + range.range_end.len(),
+            RequestOp::DeleteRange(delete) => NUMBERS + delete.key.len() + delete.range_end.len(),
+        };
         NUMBERS
             + match &self.action {
-                Action::Put(put) => put.key.len() + put.value.len(),
+                Action::Put(put) => of_put(put),
                 Action::DeleteRange(delete) => delete.key.len() + delete.range_end.len(),
-                Action::Txn(_) => 256,
+                Action::Txn(TxnRequest { compare, success, failure }) => {
+                    let compares = compare.iter().map(|it| NUMBERS + it.key.len() + it.range_end.len());
+                    compares.chain(success.iter().chain(failure).map(of_operation)).sum()
+                }
                 Action::Compact(_) | Action::LeaseGrant(_) | Action::LeaseRevoke(_) | Action::LeaseExpire { .. } => 0,
                 Action::LeaseCheckpoint(leases) => leases.len() * 24,
                 Action::Announce { members, .. } => members.len() * 10,
@@ -159,10 +197,31 @@ mod tests {
     }
 
     #[test]
+    fn a_value_shares_the_memory_of_its_entry_if_that_is_mostly_the_value() {
+        let shared = |action: Action| {
+            let data = Command { action, ..put() }.encode(Format::LATEST);
+            let within = data.as_ptr_range();
+            let mut command = Command::decode(&data).unwrap();
+            command.values().map(|value| within.contains(&value.as_ptr())).collect::<Vec<_>>()
+        };
+        let put =
+            |bytes: usize| PutRequest { key: "k".into(), value: vec![b'v'; bytes].into(), ..PutRequest::default() };
+        assert_eq!(shared(Action::Put(put(500))), [true]);
+        assert_eq!(shared(Action::Put(put(0))), [false]);
+        let txn = |success: &[usize], failure: &[usize]| {
+            let puts = |sizes: &[usize]| sizes.iter().map(|size| RequestOp::Put(put(*size))).collect();
+            Action::Txn(TxnRequest { compare: vec![], success: puts(success), failure: puts(failure) })
+        };
+        assert_eq!(shared(txn(&[500, 10], &[10])), [true, false, false]);
+        assert_eq!(shared(txn(&[10], &[500])), [false, true]);
+        assert_eq!(shared(txn(&[200, 200], &[200])), [false, false, false], "each would keep all of them");
+    }
+
+    #[test]
     fn an_unknown_format_is_refused_by_number() {
         let mut data = put().encode(Format::LATEST).to_vec();
         data[0] = Format::LATEST.number() + 1;
-        let error = Command::decode(&data).unwrap_err().to_string();
+        let error = Command::decode(&data.into()).unwrap_err().to_string();
         assert_eq!(error, "it has format 3, and this member reads up to format 2");
     }
 
@@ -170,9 +229,9 @@ mod tests {
     fn damage_is_noticed() {
         for format in [Format::FIRST, Format::CHECKED] {
             let data = put().encode(format);
-            assert!(matches!(Command::decode(&data[..data.len() - 1]), Err(CommandError::Damaged(_))));
-            assert!(matches!(Command::decode(&[&data[..], b"x"].concat()), Err(CommandError::Damaged(_))));
-            assert!(matches!(Command::decode(&[]), Err(CommandError::Damaged(_))));
+            assert!(matches!(Command::decode(&data.slice(..data.len() - 1)), Err(CommandError::Damaged(_))));
+            assert!(matches!(Command::decode(&[&data[..], b"x"].concat().into()), Err(CommandError::Damaged(_))));
+            assert!(matches!(Command::decode(&Bytes::new()), Err(CommandError::Damaged(_))));
         }
     }
 
@@ -182,7 +241,7 @@ mod tests {
         for bit in 8..data.len() * 8 {
             let mut data = data.to_vec();
             data[bit / 8] ^= 1 << (bit % 8);
-            assert!(matches!(Command::decode(&data), Err(CommandError::Damaged(_))), "bit {bit}");
+            assert!(matches!(Command::decode(&data.into()), Err(CommandError::Damaged(_))), "bit {bit}");
         }
     }
 }

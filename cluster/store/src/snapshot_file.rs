@@ -103,12 +103,18 @@ impl SnapshotDir {
         Ok(SnapshotDir { dir, saving: Mutex::new(0) })
     }
 
-    /// Saves `data`, of which each piece is let go as soon as it is written, as the snapshot that `meta` describes and then
-    /// removes older ones. It is durable when this returns. Does nothing when there is a newer one.
+    /// Saves `data`, `data_bytes` in pieces of any size, as the snapshot that `meta` describes and then removes older ones.
+    /// A piece is asked for when it is to be written, and then let go. It is durable when this returns. Does nothing when
+    /// there is a newer one.
     ///
     /// # Errors
     /// [`SnapshotError::Io`]; what was there before still is.
-    pub async fn save(&self, meta: &SnapshotMeta, data: Vec<Bytes>) -> Result<(), SnapshotError> {
+    pub async fn save(
+        &self,
+        meta: &SnapshotMeta,
+        data_bytes: usize,
+        data: impl IntoIterator<Item = Bytes>,
+    ) -> Result<(), SnapshotError> {
         let mut count = self.saving.lock().await;
         *count += 1;
         let name = name(meta.index);
@@ -117,7 +123,8 @@ impl SnapshotDir {
         if there.last().is_some_and(|&newest| newest > meta.index) {
             return Ok(());
         }
-        if let Err(error) = self.write(&unfinished, &name, meta, data).await {
+        let pieces = Pieces { first: Bytes::new(), rest: data.into_iter() };
+        if let Err(error) = self.write(&unfinished, &name, meta, data_bytes, pieces).await {
             // Its space may be what is missing. If it stays, the next start removes it.
             drop(self.dir.remove(&unfinished).await);
             return Err(io_error(&self.dir, &name)(error));
@@ -130,11 +137,11 @@ impl SnapshotDir {
         Ok(())
     }
 
-    /// The newest snapshot, verified.
+    /// The newest snapshot, verified, its data in pieces of [`BLOCK_BYTES`] and a last one.
     ///
     /// # Errors
     /// [`SnapshotError`]; a damaged one is not passed over for an older one, which the log may not continue.
-    pub async fn load_newest(&self) -> Result<Option<(SnapshotMeta, Bytes)>, SnapshotError> {
+    pub async fn load_newest(&self) -> Result<Option<(SnapshotMeta, Vec<Bytes>)>, SnapshotError> {
         // A newer one must not take the place of the one that is being read.
         let _one_at_a_time = self.saving.lock().await;
         let newest = self.indexes().await.map_err(io_error(&self.dir, "snap-*"))?.pop();
@@ -153,22 +160,28 @@ impl SnapshotDir {
         Ok(self.dir.list().await?.iter().filter_map(|name| index(name)).collect())
     }
 
-    async fn write(&self, unfinished: &str, name: &str, meta: &SnapshotMeta, data: Vec<Bytes>) -> io::Result<()> {
+    async fn write(
+        &self,
+        unfinished: &str,
+        name: &str,
+        meta: &SnapshotMeta,
+        data_bytes: usize,
+        mut pieces: Pieces<impl Iterator<Item = Bytes>>,
+    ) -> io::Result<()> {
         let file = self.dir.create(unfinished).await?;
-        let data_bytes = data.iter().map(Bytes::len).sum();
         let (head, salt) = encode_head(meta, data_bytes);
         let mut offset = head.len() as u64;
         file.write_at(0, head).await?;
-        let (mut pieces, mut number, mut left) = (Pieces::new(data), 0, data_bytes);
+        let (mut number, mut left) = (0, data_bytes);
         while left > 0 {
             let whole = left.min(BLOCKS_AT_ONCE * BLOCK_BYTES);
             left -= whole;
             let blocks = whole.div_ceil(BLOCK_BYTES);
             let mut out = BytesMut::with_capacity(whole + blocks * 4);
-            for _ in 0..blocks {
+            for block in 0..blocks {
                 let at = out.len();
                 out.put_u32_le(0);
-                pieces.put(&mut out, BLOCK_BYTES);
+                pieces.put(&mut out, BLOCK_BYTES.min(whole - block * BLOCK_BYTES));
                 let crc = block_crc(salt, number, &out[at + 4..]);
                 out[at..at + 4].copy_from_slice(&crc.to_le_bytes());
                 number += 1;
@@ -177,6 +190,7 @@ impl SnapshotDir {
             file.write_at(offset, out.freeze()).await?;
             offset += written;
         }
+        debug_assert!(pieces.is_at_end(), "there is no more than was said");
         file.write_at(offset, encode_foot(salt, data_bytes)).await?;
         file.sync_data().await?;
         self.dir.rename(unfinished, name).await?;
@@ -185,22 +199,21 @@ impl SnapshotDir {
 }
 
 /// Bytes in pieces, of which each is let go once it is taken.
-struct Pieces {
+struct Pieces<I> {
     first: Bytes,
-    rest: std::vec::IntoIter<Bytes>,
+    rest: I,
 }
 
-impl Pieces {
-    fn new(pieces: Vec<Bytes>) -> Self {
-        Self { first: Bytes::new(), rest: pieces.into_iter() }
+impl<I: Iterator<Item = Bytes>> Pieces<I> {
+    fn is_at_end(&mut self) -> bool {
+        self.first.is_empty() && self.rest.all(|piece| piece.is_empty())
     }
 
-    /// Appends the next `len` bytes, or what is left.
+    /// Appends the next `len` bytes.
     fn put(&mut self, out: &mut BytesMut, mut len: usize) {
         while len > 0 {
             if self.first.is_empty() {
-                let Some(next) = self.rest.next() else { break };
-                self.first = next;
+                self.first = self.rest.next().expect("there is as much as was said");
             }
             let piece = self.first.split_to(len.min(self.first.len()));
             out.put_slice(&piece);
@@ -301,7 +314,7 @@ fn encode_foot(salt: u32, data_bytes: usize) -> Bytes {
 }
 
 /// Reads and verifies all of a file.
-async fn load(file: &File) -> Result<(SnapshotMeta, Bytes), Damage> {
+async fn load(file: &File) -> Result<(SnapshotMeta, Vec<Bytes>), Damage> {
     let head = decode_head(&read(file, 0, HEAD_BYTES).await?)?;
     let meta = read(file, HEAD_BYTES as u64, head.meta_bytes).await?;
     if crc32c::crc32c(&meta) != head.meta_crc {
@@ -315,26 +328,25 @@ async fn load(file: &File) -> Result<(SnapshotMeta, Bytes), Damage> {
     if file_bytes.checked_sub(expected).is_none_or(|rest| rest != head.data_bytes + block_heads) {
         return Err(Damage::Corrupt("its size is not what its head says"));
     }
-    let mut data = BytesMut::with_capacity(head.data_bytes as usize);
-    let mut number = 0;
+    let mut data = Vec::new();
     let mut left = head.data_bytes as usize;
     while left > 0 {
         let whole = left.min(BLOCKS_AT_ONCE * BLOCK_BYTES);
-        let bytes = read(file, offset, whole + whole.div_ceil(BLOCK_BYTES) * 4).await?;
-        for block in bytes.chunks(BLOCK_BYTES + 4) {
-            if u32_at(block, 0) != block_crc(head.salt, number, &block[4..]) {
+        let mut blocks = Bytes::from(read(file, offset, whole + whole.div_ceil(BLOCK_BYTES) * 4).await?);
+        offset += blocks.len() as u64;
+        while !blocks.is_empty() {
+            let block = blocks.split_to(blocks.len().min(BLOCK_BYTES + 4));
+            if u32_at(&block, 0) != block_crc(head.salt, data.len(), &block[4..]) {
                 return Err(Damage::Corrupt("the checksum of a block is wrong"));
             }
-            data.put_slice(&block[4..]);
-            number += 1;
+            data.push(block.slice(4..));
         }
-        offset += bytes.len() as u64;
         left -= whole;
     }
-    if read(file, offset, FOOT_BYTES).await? != encode_foot(head.salt, data.len()) {
+    if read(file, offset, FOOT_BYTES).await? != encode_foot(head.salt, head.data_bytes as usize) {
         return Err(Damage::Corrupt("its foot is not what its head says"));
     }
-    Ok((meta, data.freeze()))
+    Ok((meta, data))
 }
 
 async fn read(file: &File, offset: u64, len: usize) -> Result<Vec<u8>, Damage> {

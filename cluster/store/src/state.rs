@@ -15,7 +15,7 @@
 
 mod snapshot;
 
-pub use snapshot::{Chunks, RestoreError, Restorer};
+pub use snapshot::{Chunks, RestoreError};
 
 use crate::command::{Action, Command, CommandError};
 use crate::format::Formats;
@@ -23,6 +23,7 @@ use crate::lease::{LeaseChange, LeaseTable};
 use crate::mvcc::{Tree, mix};
 use crate::txn;
 use crate::types::*;
+use bytes::Bytes;
 
 /// The replicated state.
 #[derive(Clone, Debug, Default)]
@@ -78,7 +79,7 @@ impl StateMachine {
     ///
     /// # Errors
     /// The entry is not a command that this build reads. Nothing was applied, and the member must stop: others may know it.
-    pub fn apply(&mut self, index: u64, term: u64, data: &[u8]) -> Result<Option<Applied>, CommandError> {
+    pub fn apply(&mut self, index: u64, term: u64, data: &Bytes) -> Result<Option<Applied>, CommandError> {
         let command = if data.is_empty() { None } else { Some(Command::decode(data)?) };
         assert!(index == self.index + 1, "entries are applied in order: {index} after {}", self.index);
         self.index = index;

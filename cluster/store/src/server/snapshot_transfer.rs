@@ -30,9 +30,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
 
-/// Bytes per chunk: large beside what surrounds it, and no more than a moment even on a slow link.
-const CHUNK: usize = 64 << 10;
-
 /// Either side gives up after this long without a sign of life. Above the slowest round trip that still makes sense, and
 /// low, because the leader sends the follower nothing else meanwhile.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -61,7 +58,7 @@ struct Offer {
     length: u64,
 }
 
-/// One piece of it.
+/// One piece of it: large beside what surrounds it, and no more than a moment even on a slow link.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Chunk {
     crc32c: u32,
@@ -111,17 +108,17 @@ pub async fn ship(
     tokio::select! {
         biased;
         verdict = await_verdict(&mut reader) => verdict,
-        Err(error) = deliver(writer, hello, message, &data) => Err(error),
+        Err(error) = deliver(writer, hello, message, data) => Err(error),
     }
 }
 
-/// Writes everything, and then keeps the connection open until it is dropped.
-async fn deliver(mut writer: OwnedWriteHalf, hello: Hello, message: Message, data: &[u8]) -> io::Result<()> {
+/// Writes everything, each piece of the snapshot as a chunk, and then keeps the connection open until it is dropped.
+async fn deliver(mut writer: OwnedWriteHalf, hello: Hello, message: Message, data: Vec<Bytes>) -> io::Result<()> {
     let mut out = hello.encode().to_vec();
-    let offer = Offer { message, length: data.len() as u64 };
+    let offer = Offer { message, length: data.iter().map(|piece| piece.len() as u64).sum() };
     put_frame(&mut out, &offer, MAX_FRAME).map_err(io::Error::other)?;
-    for piece in data.chunks(CHUNK) {
-        let chunk = Chunk { crc32c: crc32c::crc32c(piece), data: Bytes::copy_from_slice(piece) };
+    for data in data {
+        let chunk = Chunk { crc32c: crc32c::crc32c(&data), data };
         put_frame(&mut out, &chunk, MAX_FRAME).map_err(io::Error::other)?;
         writer.write_all(&out).await?;
         out.clear();
@@ -171,7 +168,7 @@ async fn take(
         // Raft tells the leader how far this member is; it has no use for the bytes.
         return inbox.send(Input::Message(message)).await.map_err(gone);
     }
-    let data = Bytes::from(collect(&mut frames, writer, length).await?);
+    let data = collect(&mut frames, writer, length).await?;
     let kept = alive_during(writer, keep(incoming, meta.clone(), data)).await?;
     let received = Received { message, meta, state: kept };
     inbox.send(Input::Received(Box::new(received))).await.map_err(gone)
@@ -182,18 +179,18 @@ async fn collect<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     frames: &mut FrameReader<R>,
     writer: &mut W,
     length: u64,
-) -> io::Result<Vec<u8>> {
-    let mut data = Vec::new();
-    while (data.len() as u64) < length {
+) -> io::Result<Vec<Bytes>> {
+    let (mut data, mut missing) = (Vec::new(), length);
+    while missing > 0 {
         let chunk: Chunk = decode(&next(frames).await?)?;
         if crc32c::crc32c(&chunk.data) != chunk.crc32c || chunk.data.is_empty() {
             return Err(io::Error::other("a chunk of it is damaged"));
         }
-        data.extend_from_slice(&chunk.data);
+        missing = missing
+            .checked_sub(chunk.data.len() as u64)
+            .ok_or_else(|| io::Error::other("it is longer than announced"))?;
+        data.push(chunk.data);
         writer.write_u8(ALIVE).await?;
-    }
-    if data.len() as u64 != length {
-        return Err(io::Error::other("it is longer than announced"));
     }
     Ok(data)
 }
@@ -204,14 +201,15 @@ async fn next<R: AsyncRead + Unpin>(frames: &mut FrameReader<R>) -> io::Result<B
 }
 
 /// Decodes what came and makes it durable.
-async fn keep(incoming: &Incoming, meta: SnapshotMeta, data: Bytes) -> io::Result<StateMachine> {
+async fn keep(incoming: &Incoming, meta: SnapshotMeta, data: Vec<Bytes>) -> io::Result<StateMachine> {
     let encoded = data.clone();
-    let decoded = rt::task::unblock("decode a snapshot", move || StateMachine::decode(&encoded)).await;
+    let decoded = rt::task::unblock("decode a snapshot", move || StateMachine::decode(encoded)).await;
     let state = decoded.and_then(|state| state.within(incoming.reads)).map_err(io::Error::other)?;
     if state.index() != meta.index {
         return Err(io::Error::other(format!("it holds index {} and not {}", state.index(), meta.index)));
     }
-    incoming.snapshots.save(&meta, vec![data]).await?;
+    let data_bytes = data.iter().map(Bytes::len).sum();
+    incoming.snapshots.save(&meta, data_bytes, data).await?;
     Ok(state)
 }
 
@@ -246,7 +244,8 @@ mod tests {
             sender.write_all(&out).await.unwrap();
             sender.shutdown().await.unwrap();
             let mut frames = FrameReader::new(reader, MAX_FRAME);
-            collect(&mut frames, &mut writer, length).await.map_err(|error| error.to_string())
+            let collected = collect(&mut frames, &mut writer, length).await;
+            collected.map(|pieces| pieces.concat()).map_err(|error| error.to_string())
         })
     }
 

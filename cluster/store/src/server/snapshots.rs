@@ -108,8 +108,9 @@ impl Snapshots {
 
 /// Saves a pinned state, durably, and tells the loop.
 async fn save(dir: Arc<SnapshotDir>, meta: SnapshotMeta, state: StateMachine, inbox: mpsc::Sender<Input>) {
-    let data = rt::task::unblock("encode a snapshot", move || state.snapshot().collect());
-    let input = match dir.save(&meta, data.await).await.map_err(io::Error::from) {
+    let measured = rt::task::unblock("measure a snapshot", move || (state.snapshot_bytes(), state));
+    let (bytes, state) = measured.await;
+    let input = match dir.save(&meta, bytes, state.snapshot()).await.map_err(io::Error::from) {
         Ok(()) => Input::Saved(meta),
         Err(error) if error.kind() == ErrorKind::StorageFull => {
             mark::sometimes!("snapshot not saved for want of space");

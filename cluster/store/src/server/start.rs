@@ -127,7 +127,7 @@ async fn open(config: &MemberConfig) -> Result<Opened, StartError> {
     let snapshot_dir = SnapshotDir::open(lock.dir().clone()).await?;
     let (meta, state) = match snapshot_dir.load_newest().await? {
         Some((meta, data)) => {
-            let decoded = rt::task::unblock("decode a snapshot", move || StateMachine::decode(&data)).await;
+            let decoded = rt::task::unblock("decode a snapshot", move || StateMachine::decode(data)).await;
             let read = decoded.and_then(|state| state.within(config.format));
             (meta, read.map_err(|error| StartError::Restore { dir: config.data_dir.clone(), error })?)
         }

@@ -18,12 +18,15 @@ use crate::lease::{Lease, LeaseTable};
 use crate::mvcc::Tree;
 use crate::types::KeyValue;
 use bytes::Bytes;
+use postcard::ser_flavors::Size;
 use serde::{Deserialize, Serialize};
 
 /// A chunk ends with the record that brings it to this many bytes: few calls, and little held at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Most records take fewer bytes than this.
 const USUAL_RECORD: usize = 8 * 1024;
+/// The first of all says the format.
+const FORMAT_BYTES: usize = 1;
 /// Bytes before a record that say its length.
 const RECORD_HEADER: usize = 4;
 /// Bytes of one record. The largest is one revision that removed very many keys; more than this is damage.
@@ -71,6 +74,16 @@ impl std::fmt::Debug for Chunks<'_> {
 impl StateMachine {
     /// The whole state as of the last applied entry, chunk by chunk: take it from a pinned one, and others go on.
     pub fn snapshot(&self) -> Chunks<'_> {
+        Chunks { records: Box::new(self.records()), format: self.formats.agreed(), started: false }
+    }
+
+    /// How long the chunks of [`Self::snapshot`] are together.
+    pub fn snapshot_bytes(&self) -> usize {
+        let size = |record| postcard::serialize_with_flavor(&record, Size::default()).expect("plain data has a size");
+        FORMAT_BYTES + self.records().map(|record| RECORD_HEADER + size(record)).sum::<usize>()
+    }
+
+    fn records(&self) -> impl Iterator<Item = Record> + Send + '_ {
         let head = Record::Head { index: self.index, term: self.term, compacted: self.tree.compacted() };
         let keys = self.tree.base().map(|kv| Record::Key(kv.clone()));
         let revisions = self.tree.changes(0).map(|(revision, changes)| {
@@ -86,8 +99,7 @@ impl StateMachine {
         let formats = (self.formats != Formats::default()).then(|| Record::Formats(self.formats.clone()));
         let end = Record::End { hash: self.hash() };
         let records = std::iter::once(head).chain(keys).chain(revisions).chain(leases).chain(formats);
-        let records = Box::new(records.chain(std::iter::once(end)));
-        Chunks { records, format: self.formats.agreed(), started: false }
+        records.chain(std::iter::once(end))
     }
 
     /// The state itself, for a member that reads up to this format.
@@ -104,13 +116,16 @@ impl StateMachine {
         self.snapshot().flatten().collect()
     }
 
-    /// The state that [`Self::encode`] gave.
+    /// The state that [`Self::snapshot`] gave, of its pieces in order, however they are cut. Each is let go as soon as it is
+    /// read.
     ///
     /// # Errors
     /// See [`RestoreError`].
-    pub fn decode(bytes: &[u8]) -> Result<StateMachine, RestoreError> {
-        let mut restorer = Restorer::new();
-        restorer.push(bytes)?;
+    pub fn decode<P: AsRef<[u8]>>(pieces: impl IntoIterator<Item = P>) -> Result<StateMachine, RestoreError> {
+        let mut restorer = Restorer::default();
+        for piece in pieces {
+            restorer.push(piece.as_ref())?;
+        }
         restorer.finish()
     }
 }
@@ -149,8 +164,8 @@ pub enum RestoreError {
 }
 
 /// Makes a state of a snapshot's bytes, however they are cut.
-#[derive(Debug, Default)]
-pub struct Restorer {
+#[derive(Default)]
+struct Restorer {
     input: Vec<u8>,
     format: Option<Format>,
     state: Option<Pinned>,
@@ -158,22 +173,17 @@ pub struct Restorer {
 }
 
 impl Restorer {
-    /// Before the first byte.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Takes the next bytes.
     ///
     /// # Errors
     /// See [`RestoreError`]; there is no going on.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
+    fn push(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
         self.input.extend_from_slice(bytes);
         let mut at = 0;
         if self.format.is_none() {
             let Some(&number) = self.input.first() else { return Ok(()) };
             self.format = Some(Format::new(number)?);
-            at = 1;
+            at = FORMAT_BYTES;
         }
         while let Some(header) = self.input[at..].first_chunk::<RECORD_HEADER>() {
             let length = u32::from_le_bytes(*header) as usize;
@@ -198,7 +208,7 @@ impl Restorer {
     ///
     /// # Errors
     /// [`RestoreError::Damaged`]: something is missing, or the state is not the one that was written.
-    pub fn finish(mut self) -> Result<StateMachine, RestoreError> {
+    fn finish(mut self) -> Result<StateMachine, RestoreError> {
         let (Some(format), Some(mut state), Some(hash)) = (self.format, self.state.take(), self.ended) else {
             return Err(damaged("it is cut short"));
         };

@@ -91,8 +91,7 @@ fn pod_ips(pod: &Pod) -> BTreeSet<&str> {
     let Some(status) = pod.status.as_ref().filter(|_| !host_network && !is_terminal(pod)) else {
         return BTreeSet::new();
     };
-    let all = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str());
-    status.pod_ip.as_deref().into_iter().chain(all).filter(|ip| !ip.is_empty()).collect()
+    status.ips.iter().map(String::as_str).filter(|ip| !ip.is_empty()).collect()
 }
 
 fn cidrs(node: &Node) -> BTreeSet<&str> {

@@ -1,12 +1,13 @@
 //! C32: within T after Q, endpoints with ready true, and every node's proxy table, equal the ready pods selected.
 
 use super::facts::{Timeline, is_ready, is_terminal, is_terminating, node_name, pod_node};
+use super::objects::Slice;
 use super::workloads::{NAMESPACES, SERVICES, Settling, is_going, namespace_of};
 use super::{Commit, Object, Pod, Service, World, twin};
 use crate::findings::Findings;
 use api::IntOrString;
 use api::core::v1::{ServicePort, ServiceSpec};
-use api::discovery::v1::{Endpoint, EndpointSlice};
+use api::discovery::v1::Endpoint;
 use faults::Ns;
 use record::{CONVERGE_NS, Guarantee, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
@@ -140,7 +141,7 @@ impl<'a> Judged<'a> {
         commits.sort_by_key(|commit| commit.revision);
         let mut settling = Settling::default();
         settling.not_before(self.ready_since_ns);
-        let mut slices: BTreeMap<&str, &EndpointSlice> = BTreeMap::new();
+        let mut slices: BTreeMap<&str, &Slice> = BTreeMap::new();
         let mut published = BTreeSet::new();
         settling.is(0, ready.is_empty());
         for commit in commits {
@@ -220,8 +221,7 @@ fn serves(spec: &ServiceSpec, pod: &Pod) -> Option<Serves> {
 
 fn addresses_of(pod: &Pod) -> Vec<IpAddr> {
     let Some(status) = &pod.status else { return Vec::new() };
-    let all = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str()).chain(status.pod_ip.as_deref());
-    let all: BTreeSet<IpAddr> = all.filter_map(|ip| ip.parse().ok()).collect();
+    let all: BTreeSet<IpAddr> = status.ips.iter().filter_map(|ip| ip.parse().ok()).collect();
     all.into_iter().collect()
 }
 
@@ -252,7 +252,7 @@ fn address(ip: IpAddr, port: i32) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, u16::try_from(port).ok()?))
 }
 
-fn is_slice_of(slice: &EndpointSlice, service: &str) -> bool {
+fn is_slice_of(slice: &Slice, service: &str) -> bool {
     let labels = slice.metadata.labels.as_ref();
     !is_going(&slice.metadata) && labels.and_then(|labels| labels.get(SERVICE_NAME)).is_some_and(|name| name == service)
 }
@@ -263,7 +263,7 @@ pub(super) fn is_ready_endpoint(endpoint: &Endpoint) -> bool {
     conditions.and_then(|conditions| conditions.ready).unwrap_or(true)
 }
 
-fn ready_in(slice: &EndpointSlice) -> impl Iterator<Item = IpAddr> {
+fn ready_in(slice: &Slice) -> impl Iterator<Item = IpAddr> {
     let ready = slice.endpoints.iter().filter(|endpoint| is_ready_endpoint(endpoint));
     ready.flat_map(|endpoint| &endpoint.addresses).filter_map(|address| address.parse().ok())
 }

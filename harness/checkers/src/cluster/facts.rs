@@ -80,7 +80,7 @@ pub(crate) fn pod_phase(pod: &Pod) -> &str {
 
 /// One of its conditions.
 pub(crate) fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
-    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
+    pod.status.as_ref()?.conditions.iter().map(|condition| &**condition).find(|condition| condition.type_ == kind)
 }
 
 /// Whether its condition Ready is true.

@@ -1,17 +1,19 @@
 //! The history of objects: what each revision changed, parsed once.
 
+use super::facts::{controller_uid, pod_node};
 use crate::log::Log;
 use api::ObjectMeta;
 use api::apps::v1 as apps;
 use api::coordination::v1 as coordination;
 use api::core::v1 as core;
-use api::discovery::v1::EndpointSlice;
+use api::discovery::v1::{Endpoint, EndpointSlice};
 use api::policy::v1 as policy;
 use faults::Ns;
 use record::{Unpacker, WatchEvent};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Debug;
 use std::rc::Rc;
 
@@ -41,7 +43,7 @@ pub(crate) enum Object {
     Node(Node),
     Namespace(Namespace),
     Service(Service),
-    EndpointSlice(Box<EndpointSlice>),
+    EndpointSlice(Slice),
     ReplicaSet(ReplicaSet),
     Deployment(Deployment),
     Budget(Budget),
@@ -69,15 +71,23 @@ pub(crate) struct Parts<K: Parted> {
 
 /// A kind whose objects come in [`Parts`].
 pub(crate) trait Parted: DeserializeOwned {
-    type Spec: Clone + Debug + PartialEq;
-    type Status: Clone + Debug + PartialEq;
+    type Spec: Part;
+    type Status: Part;
 
     /// Metadata, spec and status.
     fn into_parts(self) -> (ObjectMeta, Option<Self::Spec>, Option<Self::Status>);
 }
 
+/// A part of an object, in memory once for all objects that have the same.
+pub(crate) trait Part: Clone + Debug + PartialEq {
+    /// Takes from `before`, which differs, what is the same in it.
+    fn share(&mut self, _before: &Self) {}
+}
+
 macro_rules! parted {
     ($($kind:ty: $spec:ty, $status:ty;)*) => {$(
+        impl Part for $spec {}
+        impl Part for $status {}
         impl Parted for $kind {
             type Spec = $spec;
             type Status = $status;
@@ -90,7 +100,6 @@ macro_rules! parted {
 }
 
 parted! {
-    core::Pod: core::PodSpec, core::PodStatus;
     core::Node: core::NodeSpec, core::NodeStatus;
     core::Namespace: core::NamespaceSpec, core::NamespaceStatus;
     core::Service: core::ServiceSpec, core::ServiceStatus;
@@ -99,6 +108,11 @@ parted! {
     policy::PodDisruptionBudget: policy::PodDisruptionBudgetSpec, policy::PodDisruptionBudgetStatus;
 }
 
+impl Part for ObjectMeta {}
+impl Part for core::PodSpec {}
+impl Part for coordination::LeaseSpec {}
+impl Part for () {}
+
 impl Parted for coordination::Lease {
     type Spec = coordination::LeaseSpec;
     /// There is none.
@@ -106,6 +120,73 @@ impl Parted for coordination::Lease {
 
     fn into_parts(self) -> (ObjectMeta, Option<Self::Spec>, Option<()>) {
         (self.metadata, self.spec, None)
+    }
+}
+
+/// What checkers look at in a pod's status.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PodStatus {
+    pub(crate) phase: Option<String>,
+    pub(crate) nominated_node_name: Option<String>,
+    /// `podIPs` and `podIP`.
+    pub(crate) ips: Vec<String>,
+    pub(crate) conditions: Vec<Rc<core::PodCondition>>,
+    /// Why containers wait, init containers included: the reasons of those that do.
+    pub(crate) waiting: Vec<String>,
+}
+
+impl Part for PodStatus {
+    fn share(&mut self, before: &Self) {
+        share_each(&mut self.conditions, &before.conditions);
+    }
+}
+
+impl Parted for core::Pod {
+    type Spec = core::PodSpec;
+    type Status = PodStatus;
+
+    fn into_parts(self) -> (ObjectMeta, Option<core::PodSpec>, Option<PodStatus>) {
+        let status = self.status.map(|status| {
+            let mut ips: Vec<String> = status.pod_ips.into_iter().flatten().map(|ip| ip.ip).collect();
+            ips.extend(status.pod_ip.filter(|ip| !ips.contains(ip)));
+            let containers = status.init_container_statuses.into_iter().chain(status.container_statuses).flatten();
+            PodStatus {
+                phase: status.phase,
+                nominated_node_name: status.nominated_node_name,
+                ips,
+                conditions: status.conditions.into_iter().flatten().map(Rc::new).collect(),
+                waiting: containers.filter_map(|container| container.state?.waiting?.reason).collect(),
+            }
+        });
+        (self.metadata, self.spec, status)
+    }
+}
+
+/// What checkers look at in an EndpointSlice.
+#[derive(Clone, Debug)]
+pub(crate) struct Slice {
+    pub(crate) metadata: Rc<ObjectMeta>,
+    pub(crate) endpoints: Vec<Rc<Endpoint>>,
+}
+
+impl Slice {
+    fn parse(json: &str, before: Option<&Self>) -> Option<Self> {
+        let EndpointSlice { metadata, endpoints, .. } = serde_json::from_slice(json.as_bytes()).ok()?;
+        let mut endpoints: Vec<_> = endpoints.iter().cloned().map(Rc::new).collect();
+        if let Some(before) = before {
+            share_each(&mut endpoints, &before.endpoints);
+        }
+        let metadata = shared(unmanaged(metadata), before.map(|before| &before.metadata));
+        Some(Self { metadata, endpoints })
+    }
+}
+
+/// Those that are among `before` too become the same.
+fn share_each<T: PartialEq>(some: &mut [Rc<T>], before: &[Rc<T>]) {
+    for one in some {
+        if let Some(same) = before.iter().find(|before| *before == one) {
+            one.clone_from(same);
+        }
     }
 }
 
@@ -145,8 +226,16 @@ impl<K: Parted> Parts<K> {
 
 /// `part`, or what is equal to it. Lists that were read have room to grow, often for thrice as much as is in them; a clone's
 /// have none.
-fn shared<T: Clone + PartialEq>(part: T, before: Option<&Rc<T>>) -> Rc<T> {
-    before.filter(|before| ***before == part).map_or_else(|| Rc::new(part.clone()), Rc::clone)
+fn shared<T: Part>(part: T, before: Option<&Rc<T>>) -> Rc<T> {
+    match before {
+        Some(before) if **before == part => Rc::clone(before),
+        Some(before) => {
+            let mut part = part.clone();
+            part.share(before);
+            Rc::new(part)
+        }
+        None => Rc::new(part.clone()),
+    }
 }
 
 /// Without the record of who manages which field, which is most of it.
@@ -193,10 +282,11 @@ impl Object {
             "nodes" => parts!(Node),
             "namespaces" => parts!(Namespace),
             "services" => parts!(Service),
-            "endpointslices" => serde_json::from_slice::<EndpointSlice>(json.as_bytes()).ok().map(|slice| {
-                let metadata = unmanaged(slice.metadata);
-                Object::EndpointSlice(Box::new(EndpointSlice { metadata, ..slice }.clone()))
-            }),
+            "endpointslices" => {
+                let before = before
+                    .and_then(|before| if let Object::EndpointSlice(before) = before { Some(before) } else { None });
+                Slice::parse(json, before).map(Object::EndpointSlice)
+            }
             "replicasets" => parts!(ReplicaSet),
             "deployments" => parts!(Deployment),
             "poddisruptionbudgets" => parts!(Budget),
@@ -218,10 +308,26 @@ struct Bare {
     metadata: ObjectMeta,
 }
 
+/// Specs of pods, by UID of the owner and by node: the pods of an owner on a node mostly have the same.
+#[derive(Default)]
+struct Siblings(BTreeMap<(String, String), Rc<core::PodSpec>>);
+
+impl Siblings {
+    fn share(&mut self, pod: &mut Pod) {
+        let (Some(owner), Some(spec)) = (controller_uid(pod), &pod.spec) else { return };
+        let of = (owner.to_owned(), pod_node(pod).to_owned());
+        match self.0.entry(of) {
+            Entry::Occupied(sibling) if sibling.get() == spec => pod.spec = Some(Rc::clone(sibling.get())),
+            entry => drop(entry.insert_entry(Rc::clone(spec))),
+        }
+    }
+}
+
 /// Every change of an object, in order of revision, each seen at most so much later than it happened.
 pub(crate) fn commits(log: &Log<'_>, sample_ns: Ns) -> Vec<Commit> {
     let mut known: BTreeMap<&str, (Rc<str>, Rc<Object>)> = BTreeMap::new();
-    let (mut commits, mut values) = (Vec::new(), Unpacker::default());
+    let mut commits = Vec::with_capacity(log.entries.iter().map(|entry| entry.events.len()).sum());
+    let (mut values, mut siblings) = (Unpacker::default(), Siblings::default());
     for entry in &log.entries {
         for event in entry.events {
             let (key, value) = match event {
@@ -233,7 +339,11 @@ pub(crate) fn commits(log: &Log<'_>, sample_ns: Ns) -> Vec<Commit> {
             }
             let before = known.remove(key);
             let old = before.as_ref().map(|(_, old)| &**old);
-            let new = value.map(|value| Rc::new(Object::parse(key, values.text(value), old)));
+            let mut new = value.map(|value| Object::parse(key, values.text(value), old));
+            if let Some(Object::Pod(pod)) = &mut new {
+                siblings.share(pod);
+            }
+            let new = new.map(Rc::new);
             let name: Rc<str> = before.as_ref().map_or_else(|| key.into(), |(name, _)| name.clone());
             if let Some(new) = &new {
                 known.insert(key, (name.clone(), new.clone()));

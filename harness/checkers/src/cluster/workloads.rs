@@ -223,9 +223,7 @@ impl Pods {
 
 fn is_backing_off(pod: &Pod) -> bool {
     let Some(status) = &pod.status else { return false };
-    let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    let reasons = containers.filter_map(|container| container.state.as_ref()?.waiting.as_ref()?.reason.as_deref());
-    reasons.into_iter().any(|reason| reason == "CrashLoopBackOff")
+    status.waiting.iter().any(|reason| reason == "CrashLoopBackOff")
 }
 
 /// Follows whether something is as it shall be, and stays so.
