@@ -46,19 +46,23 @@ impl Value {
         }
     }
 
-    /// Bytes of its text that are in memory for it alone; 0 once it is packed.
-    pub fn own_bytes(&self) -> usize {
+    /// Bytes of its text.
+    pub fn bytes(&self) -> usize {
         match &self.0 {
             Held::Text(text) => text.len(),
-            Held::Packed(..) => 0,
+            Held::Packed(_, range) => range.len(),
         }
+    }
+
+    fn is_worth_packing(&self) -> bool {
+        matches!(&self.0, Held::Text(text) if text.len() >= WORTH_BYTES)
     }
 }
 
 /// Packs these values together, but those that are packed or so short that it is not worth it. To unpack one of them is to
 /// unpack all.
 pub fn pack<'a>(values: impl IntoIterator<Item = &'a mut Value>) {
-    let mut values: Vec<&mut Value> = values.into_iter().filter(|value| value.own_bytes() >= WORTH_BYTES).collect();
+    let mut values: Vec<&mut Value> = values.into_iter().filter(|value| value.is_worth_packing()).collect();
     let text: String = values.iter().map(|value| value.as_str()).collect();
     if text.is_empty() {
         return;
@@ -67,7 +71,7 @@ pub fn pack<'a>(values: impl IntoIterator<Item = &'a mut Value>) {
     let pack = Arc::new(Pack { compressed, bytes: text.len(), unpacked: OnceLock::new() });
     let mut at = 0;
     for value in &mut values {
-        let range = at..at + value.own_bytes();
+        let range = at..at + value.bytes();
         at = range.end;
         value.0 = Held::Packed(Arc::clone(&pack), range);
     }

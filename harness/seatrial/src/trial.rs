@@ -131,9 +131,13 @@ pub fn judged(trial: sim::Trial) -> Judged {
     BUILD.clone_into(&mut record.build);
     machine::give_back_memory();
     if let Some(struck) = struck {
-        let twin = sim::run(sim::twin(&struck, checkers::effective_writes_of(&record)));
+        let script = checkers::effective_writes_of(&record);
+        let archives = sim::Archives::of(&mut record);
+        let twin = sim::run(sim::twin(&struck, script));
         machine::give_back_memory();
         record.cluster.twin = Some(checkers::twin_of(&twin.record));
+        drop(twin.record);
+        archives.back_to(&mut record);
         cost.cpu_ns += twin.cost.cpu_ns;
     }
     let begun_ns = machine::cpu_ns();

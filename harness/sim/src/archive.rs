@@ -1,10 +1,11 @@
-//! What was seen, of which all but the newest is kept compressed while the simulation runs.
+//! What was seen, of which all but the newest is kept compressed while a simulation runs: that of the trial itself, or of
+//! its twin.
 //!
 //! ```text
 //! push -> open -- a million bytes --> postcard, LZ4 -> packs          when the simulation is over: all -> Vec<T>
 //! ```
 
-use record::{Observation, Sight, Value, WatchEvent};
+use record::{Observation, Record, Sight, Value, WatchEvent};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -18,11 +19,29 @@ pub(crate) struct Archive<T> {
     open_bytes: usize,
 }
 
-/// All that an observer archives.
+/// What is large in a record: all that an observer archives.
 #[derive(Debug, Default)]
-pub(crate) struct Archives {
+pub struct Archives {
     pub(crate) observations: Archive<Observation>,
     pub(crate) sights: Archive<Sight>,
+}
+
+impl Archives {
+    /// Takes it out of a record at which nobody looks for a while.
+    pub fn of(record: &mut Record) -> Self {
+        let mut archives = Self::default();
+        std::mem::take(&mut record.observations).into_iter().for_each(|item| archives.observations.push(item));
+        std::mem::take(&mut record.cluster.sights).into_iter().for_each(|item| archives.sights.push(item));
+        archives
+    }
+
+    /// Puts it back, all in order of time.
+    pub fn back_to(self, record: &mut Record) {
+        record.cluster.sights = self.sights.all();
+        record.observations = self.observations.all();
+        // Exact times are told a moment later: the ends of processes.
+        record.observations.sort_by_key(Observation::at_ns);
+    }
 }
 
 /// What can be archived.
@@ -39,7 +58,7 @@ pub(crate) trait Archived: Serialize + DeserializeOwned {
 impl Archived for Observation {
     fn text_bytes(&self) -> usize {
         let Observation::Applied { events, .. } = self else { return 0 };
-        let of = |event: &WatchEvent| if let WatchEvent::Put(kv) = event { kv.value.own_bytes() } else { 0 };
+        let of = |event: &WatchEvent| if let WatchEvent::Put(kv) = event { kv.value.bytes() } else { 0 };
         events.iter().map(of).sum()
     }
 
@@ -101,8 +120,7 @@ mod tests {
     use super::*;
     use record::KeyValue;
 
-    #[test]
-    fn what_comes_out_is_what_went_in() {
+    fn some() -> Vec<Observation> {
         let applied = |revision: i64, key: &str| {
             let value = format!("{{\"revision\": {revision}, \"text\": \"{}\"}}", "æ".repeat(1_000)).into();
             let (key, mod_revision) = (key.to_owned(), revision);
@@ -113,9 +131,31 @@ mod tests {
         let mut before: Vec<Observation> =
             (3..3_000).map(|revision| applied(revision, if revision % 2 == 0 { "/a" } else { "k/a" })).collect();
         before.push(Observation::Process { at_ns: 5, member: 0, up: true });
+        before
+    }
+
+    #[test]
+    fn what_comes_out_is_what_went_in() {
+        let before = some();
         let mut archive = Archive::default();
         before.iter().for_each(|observation| archive.push(observation.clone()));
         assert!(archive.packs.len() > 2 && !archive.open.is_empty(), "{} packs", archive.packs.len());
         assert!(archive.all() == before);
+    }
+
+    #[test]
+    fn a_record_gets_back_what_was_taken_out_of_it_again_and_again() {
+        let trial = crate::trial(crate::scenario("store").unwrap(), 1);
+        let agent = Sight::Agent { at_ns: 3, node: 1, up: false };
+        let cluster = record::ClusterHistory { sights: vec![agent; 7], ..Default::default() };
+        let before = Record { observations: some(), cluster, ..crate::empty_record(&trial) };
+        let mut record = before.clone();
+        for _ in 0..2 {
+            let archives = Archives::of(&mut record);
+            assert!(record.observations.is_empty() && record.cluster.sights.is_empty());
+            assert!(archives.observations.packs.len() > 2, "what is packed counts too");
+            archives.back_to(&mut record);
+            assert!(record.observations == before.observations && record.cluster == before.cluster);
+        }
     }
 }

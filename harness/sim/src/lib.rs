@@ -36,11 +36,12 @@ mod stage;
 mod storm;
 
 use faults::{Fault, Hosts, Kind, Ns, Schedule, Swarm};
-use record::{Backend, Cluster, Config, EffectiveWrite, FaultRules, Observation, Record};
+use record::{Backend, Cluster, Config, EffectiveWrite, FaultRules, Record};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use archive::Archives;
 pub use rt::sim::{DiskLies, TaskCost};
 
 /// A trial that is to be run.
@@ -121,10 +122,7 @@ pub fn run(trial: Trial) -> Outcome {
         let begun_ns = stage::thread_cpu_ns();
         // What was recorded lies scattered among all that the simulation has freed by now, a copy of it does not.
         let mut record = record.clone();
-        record.cluster.sights = archives.sights.all();
-        record.observations = archives.observations.all();
-        // Exact times are told a moment later: the ends of processes.
-        record.observations.sort_by_key(Observation::at_ns);
+        archives.back_to(&mut record);
         cost.cpu_ns += stage::thread_cpu_ns() - begun_ns;
         Outcome { record, log, cost }
     });
