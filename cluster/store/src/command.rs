@@ -83,6 +83,8 @@ pub enum CommandError {
 }
 
 const CHECKSUM_BYTES: usize = 4;
+/// By so many of its first bytes a value is found in its entry.
+const BEGIN_BYTES: usize = 32;
 
 impl Command {
     /// As an entry's data, in this format.
@@ -116,7 +118,10 @@ impl Command {
     pub fn decode(data: &Bytes) -> Result<Command, CommandError> {
         let mut command = Self::decode_apart(data)?;
         for value in command.values().filter(|value| value.len() >= data.len() / 2) {
-            if let Some(at) = memchr::memmem::find(data, value) {
+            // To look for all of a long value would be to learn all of it first.
+            let begin = &value[..value.len().min(BEGIN_BYTES)];
+            let places = memchr::memmem::find_iter(data, begin);
+            if let Some(at) = places.into_iter().find(|at| data[*at..].starts_with(value)) {
                 *value = data.slice(at..at + value.len());
             }
         }
