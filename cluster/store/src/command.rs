@@ -85,6 +85,9 @@ pub enum CommandError {
 const CHECKSUM_BYTES: usize = 4;
 /// By so many of its first bytes a value is found in its entry.
 const BEGIN_BYTES: usize = 32;
+/// So many places that begin like it are looked at: in an object there is one, and who sends other things must not make
+/// members search for long.
+const MAX_PLACES: usize = 4;
 
 impl Command {
     /// As an entry's data, in this format.
@@ -120,8 +123,8 @@ impl Command {
         for value in command.values().filter(|value| value.len() >= data.len() / 2) {
             // To look for all of a long value would be to learn all of it first.
             let begin = &value[..value.len().min(BEGIN_BYTES)];
-            let places = memchr::memmem::find_iter(data, begin);
-            if let Some(at) = places.into_iter().find(|at| data[*at..].starts_with(value)) {
+            let mut places = memchr::memmem::find_iter(data, begin).take(MAX_PLACES);
+            if let Some(at) = places.find(|at| data[*at..].starts_with(value)) {
                 *value = data.slice(at..at + value.len());
             }
         }

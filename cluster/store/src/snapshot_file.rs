@@ -137,7 +137,7 @@ impl SnapshotDir {
         Ok(())
     }
 
-    /// The newest snapshot, verified, its data in pieces of [`BLOCK_BYTES`] and a last one.
+    /// The newest snapshot, verified, its data in pieces of 64 KiB and a last one.
     ///
     /// # Errors
     /// [`SnapshotError`]; a damaged one is not passed over for an older one, which the log may not continue.
