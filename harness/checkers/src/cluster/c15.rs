@@ -1,6 +1,7 @@
 //! C15: Succeeded and Failed are final.
 
-use super::{Object, Pod, World};
+use super::World;
+use super::facts::{is_terminal, pod_phase};
 use crate::findings::Findings;
 use record::{Guarantee, Verdict};
 
@@ -8,14 +9,11 @@ use record::{Guarantee, Verdict};
 pub(crate) fn check(world: &World<'_>) -> Verdict {
     let mut findings = Findings::of(Guarantee::C15);
     for commit in &world.commits {
-        let (Some(Object::Pod(old)), Some(Object::Pod(new))) = (commit.old.as_deref(), commit.new.as_deref()) else {
-            continue;
-        };
-        let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
-        let (before, after) = (phase(old), phase(new));
-        if old.metadata.uid != new.metadata.uid || !matches!(before.as_str(), "Succeeded" | "Failed") {
+        let (Some(old), Some(new)) = commit.pods() else { continue };
+        let (before, after) = (pod_phase(old), pod_phase(new));
+        if old.metadata.uid != new.metadata.uid || !is_terminal(old) {
             // The first final phase is one that could be taken back from now on.
-            findings.tested(u64::from(before != after && matches!(after.as_str(), "Succeeded" | "Failed")));
+            findings.tested(u64::from(before != after && is_terminal(new)));
             continue;
         }
         if before != after {

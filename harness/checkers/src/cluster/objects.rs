@@ -270,33 +270,31 @@ impl Object {
     fn parse(key: &str, value: &str, before: Option<&Self>) -> Self {
         let json = value.trim_start_matches(|first: char| first != '{');
         let resource = key.strip_prefix(REGISTRY).and_then(|rest| rest.split('/').nth(1)).unwrap_or_default();
-        macro_rules! parts {
-            ($kind:ident) => {{
-                let before =
-                    before.and_then(|before| if let Object::$kind(before) = before { Some(before) } else { None });
-                Parts::parse(json, before).map(Object::$kind)
-            }};
+        macro_rules! before {
+            ($kind:ident) => {
+                before.and_then(|before| if let Object::$kind(before) = before { Some(before) } else { None })
+            };
+        }
+        macro_rules! read {
+            ($as:ident, $kind:ident) => {
+                $as::parse(json, before!($kind)).map(Object::$kind)
+            };
         }
         let known = match resource {
-            "pods" => parts!(Pod),
-            "nodes" => parts!(Node),
-            "namespaces" => parts!(Namespace),
-            "services" => parts!(Service),
-            "endpointslices" => {
-                let before = before
-                    .and_then(|before| if let Object::EndpointSlice(before) = before { Some(before) } else { None });
-                Slice::parse(json, before).map(Object::EndpointSlice)
-            }
-            "replicasets" => parts!(ReplicaSet),
-            "deployments" => parts!(Deployment),
-            "poddisruptionbudgets" => parts!(Budget),
-            "leases" => parts!(Lease),
+            "pods" => read!(Parts, Pod),
+            "nodes" => read!(Parts, Node),
+            "namespaces" => read!(Parts, Namespace),
+            "services" => read!(Parts, Service),
+            "endpointslices" => read!(Slice, EndpointSlice),
+            "replicasets" => read!(Parts, ReplicaSet),
+            "deployments" => read!(Parts, Deployment),
+            "poddisruptionbudgets" => read!(Parts, Budget),
+            "leases" => read!(Parts, Lease),
             _ => None,
         };
         known.unwrap_or_else(|| {
             let bare: Bare = serde_json::from_slice(json.as_bytes()).unwrap_or_default();
-            let before = before.and_then(|before| if let Object::Other(before) = before { Some(before) } else { None });
-            Object::Other(shared(unmanaged(bare.metadata), before))
+            Object::Other(shared(unmanaged(bare.metadata), before!(Other)))
         })
     }
 }
